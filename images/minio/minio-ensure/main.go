@@ -1,0 +1,63 @@
+// Command minio-ensure brings a MinIO server to a declared state: buckets, their versioning, one user per
+// application and what it may do. It prints one line per thing, "changed ..." or "unchanged ...", and changes
+// nothing that is already right.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "minio-ensure:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Writer) error {
+	flags := flag.NewFlagSet("minio-ensure", flag.ContinueOnError)
+	var (
+		endpoint     = flags.String("endpoint", "http://127.0.0.1:9000", "URL of the server; SSL_CERT_FILE names the CA for https")
+		declaration  = flags.String("declaration", "-", "the declaration as JSON text; - reads it from standard input")
+		secrets      = flags.String("secrets", "/run/secrets/minio-users", "directory with <user>.access_key and <user>.secret_key")
+		rootUser     = flags.String("root-user-file", os.Getenv("MINIO_ROOT_USER_FILE"), "file with the root user")
+		rootPassword = flags.String("root-password-file", os.Getenv("MINIO_ROOT_PASSWORD_FILE"), "file with the root password")
+		check        = flags.Bool("check", false, "say what would change and change nothing")
+		timeout      = flags.Duration("timeout", 60*time.Second, "give up after this long")
+	)
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	source := stdin
+	if *declaration != "-" {
+		source = strings.NewReader(*declaration)
+	}
+	wanted, err := readDeclaration(source)
+	if err != nil {
+		return err
+	}
+	root := Keys{}
+	if root.Access, err = readSecret(*rootUser); err != nil {
+		return fmt.Errorf("root user: %w", err)
+	}
+	if root.Secret, err = readSecret(*rootPassword); err != nil {
+		return fmt.Errorf("root password: %w", err)
+	}
+	server, err := connect(*endpoint, root)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	return reconciler{server: server, secrets: *secrets, check: *check, out: stdout}.ensure(ctx, wanted)
+}
