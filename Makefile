@@ -1,0 +1,41 @@
+# Thin targets over plain commands. Each command also works by itself in the virtual environment (. .venv/bin/activate).
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+lab = python scripts/lab_lock.py
+
+.PHONY: help bootstrap up down status credentials logs test test-fast lint unit lock
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 16
+
+bootstrap: ## Install what the controller needs
+	@scripts/bootstrap
+
+up: bootstrap ## From a bare machine to a running, verified platform on the local lab
+	@$(lab) ansible-playbook molecule/default/create.yml site.yml
+
+down: bootstrap ## Remove all that `make up` made (build caches stay)
+	@$(lab) ansible-playbook molecule/default/destroy.yml
+
+status: bootstrap ## Nodes, workloads and what is wrong with them
+	@ansible-playbook playbooks/status.yml
+
+credentials: bootstrap ## URLs, users and passwords
+	@ansible-playbook playbooks/credentials.yml
+
+logs: bootstrap ## Follow a service's logs: make logs SERVICE=api
+	@scripts/logs "$(SERVICE)"
+
+lint: bootstrap ## Every linter
+	@scripts/lint
+
+test-fast: bootstrap ## What needs no lab, in under five minutes
+	@scripts/test fast
+
+test: bootstrap ## Every test, on a lab that it makes if there is none
+	@scripts/test all
+
+lock: bootstrap ## Lock the Python dependencies again, after a change of an .in file
+	@scripts/lock
