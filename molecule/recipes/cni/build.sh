@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+source "$LIB"
+
+module=github.com/containernetworking/plugins
+for plugin in main/bridge ipam/host-local main/loopback meta/portmap; do
+  go_build "${plugin#*/}" "$module/plugins/$plugin" "-X $module/pkg/utils/buildversion.BuildVersion=v$VERSION"
+done

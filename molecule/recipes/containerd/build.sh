@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+source "$LIB"
+
+module=github.com/containerd/containerd/v2
+for program in containerd containerd-shim-runc-v2 ctr; do
+  go_build "$program" "$module/cmd/$program" "-X $module/version.Version=v$VERSION"
+done

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+source "$LIB"
+
+go_build crictl sigs.k8s.io/cri-tools/cmd/crictl "-X sigs.k8s.io/cri-tools/pkg/version.Version=v$VERSION"
