@@ -1,0 +1,161 @@
+"""Brings the databases of the services to their declared state, on the primary, through the local socket.
+
+    databases.py '{"databases": [{"name": "auth_db", "owner": "auth_user"}]}' [--check]
+
+Each owner owns one database and can connect to no other. The password of an owner is the file of that name in
+--secrets. Prints one line per thing, "changed ..." or "unchanged ..."; nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions, sql
+
+Connection = Any
+BUILT_IN = ("postgres", "template1")
+
+
+class DeclarationError(Exception):
+    """What was asked for cannot be done; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One service's database and the role that owns it."""
+
+    name: str
+    owner: str
+
+
+def parse(text: str) -> list[Database]:
+    try:
+        found = json.loads(text)["databases"]
+        databases = [Database(name=entry["name"], owner=entry["owner"]) for entry in found]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DeclarationError(
+            f'declaration: {error!r}, wanted {{"databases": [{{"name": "auth_db", "owner": "auth_user"}}]}}'
+        ) from error
+    for kind, names in (("name", [d.name for d in databases]), ("owner", [d.owner for d in databases])):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DeclarationError(f"declaration: {kind} {twice[0]!r} stands there twice, wanted one database per owner")
+    return databases
+
+
+def password_matches(password: str, verifier: str | None) -> bool:
+    """Whether a stored SCRAM-SHA-256 verifier was made from this password (RFC 5803)."""
+    try:
+        scheme, iterations_salt, keys = (verifier or "").split("$")
+        iterations, salt = iterations_salt.split(":")
+        stored_key = base64.b64decode(keys.split(":")[0], validate=True)
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt, validate=True), int(iterations))
+    except (ValueError, binascii.Error):
+        return False
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return scheme == "SCRAM-SHA-256" and hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
+
+
+class Server:
+    """The primary, as its superuser sees it."""
+
+    def __init__(self, connection: Connection, *, check: bool) -> None:
+        self._connection = connection
+        self._check = check
+
+    def row(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(query, values)
+            found: tuple[Any, ...] | None = cursor.fetchone()
+            return found
+
+    def change(self, needed: bool, what: str, statement: str, *names: str, values: tuple[object, ...] = ()) -> None:
+        if needed and not self._check:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)), values)
+        print("changed" if needed else "unchanged", what)
+
+    def owner(self, database: Database, password: str) -> None:
+        found = self.row("SELECT rolpassword, rolcanlogin FROM pg_authid WHERE rolname = %s", database.owner)
+        if found is None:
+            self.change(True, f"role {database.owner}", "CREATE ROLE {} LOGIN", database.owner)
+        else:
+            self.change(not found[1], f"role {database.owner}", "ALTER ROLE {} LOGIN", database.owner)
+        stored = found[0] if found else None
+        # The verifier is made here, so that the server never sees the password: not in a statement, not in its log.
+        verifier = extensions.encrypt_password(password, database.owner, self._connection, "scram-sha-256")
+        self.change(
+            not password_matches(password, stored),
+            f"password of {database.owner}",
+            "ALTER ROLE {} PASSWORD %s",
+            database.owner,
+            values=(verifier,),
+        )
+
+    def database(self, database: Database) -> None:
+        name, owner = database.name, database.owner
+        found = self.row("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", name)
+        if found is None:
+            self.change(True, f"database {name}", "CREATE DATABASE {} OWNER {} TEMPLATE template0", name, owner)
+        else:
+            self.change(found[0] != owner, f"database {name}", "ALTER DATABASE {} OWNER TO {}", name, owner)
+        self.close_to_public(name)
+
+    def close_to_public(self, name: str) -> None:
+        """Postgres lets everybody connect to every database unless told otherwise."""
+        found = self.row(
+            "SELECT datacl IS NULL OR EXISTS (SELECT FROM aclexplode(datacl) WHERE grantee = 0)"
+            " FROM pg_database WHERE datname = %s",
+            name,
+        )
+        self.change(found is None or bool(found[0]), f"privacy of {name}", "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+
+
+def ensure(connection: Connection, databases: list[Database], secrets: Path, *, check: bool) -> None:
+    server = Server(connection, check=check)
+    recovery = server.row("SELECT pg_is_in_recovery()")
+    if recovery is None or recovery[0]:
+        raise DeclarationError("this member is a replica, wanted the primary")
+    for name in BUILT_IN:
+        server.close_to_public(name)
+    for database in databases:
+        password = (secrets / database.owner).read_text(encoding="utf-8").strip()
+        if not password:
+            raise DeclarationError(f"{secrets / database.owner}: empty, wanted a password")
+        server.owner(database, password)
+        server.database(database)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Ensures databases and their owners")
+    parser.add_argument("declaration")
+    parser.add_argument("--secrets", type=Path, default=Path("/run/secrets/postgres-databases"))
+    parser.add_argument("--socket", default="/run/postgresql")
+    parser.add_argument("--check", action="store_true", help="say what would change and change nothing")
+    options = parser.parse_args(arguments)
+    try:
+        databases = parse(options.declaration)
+        connection = psycopg2.connect(host=options.socket, dbname="postgres", user="postgres", connect_timeout=5)
+        connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
+        try:
+            ensure(connection, databases, options.secrets, check=options.check)
+        finally:
+            connection.close()
+    except (DeclarationError, OSError, psycopg2.Error) as error:
+        print("databases:", " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
