@@ -20,13 +20,13 @@ down: bootstrap ## Remove all that `make up` made (build caches stay)
 	@$(lab) ansible-playbook molecule/default/destroy.yml
 
 status: bootstrap ## Nodes, workloads and what is wrong with them
-	@ansible-playbook playbooks/status.yml
+	@python scripts/status.py
 
 credentials: bootstrap ## URLs, users and passwords
 	@ansible-playbook playbooks/credentials.yml
 
 logs: bootstrap ## Follow a service's logs: make logs SERVICE=api
-	@scripts/logs "$(SERVICE)"
+	@python scripts/logs.py "$(SERVICE)"
 
 lint: bootstrap ## Every linter
 	@scripts/lint

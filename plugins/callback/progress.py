@@ -16,7 +16,7 @@ type: aggregate
 short_description: step n of m with times, and a heartbeat during long tasks
 description:
   - Prints a line at the start of every play (which of how many, its name, time so far).
-  - While one task runs longer than the interval, prints what is running; builds of the artifact store are named one by one.
+  - While one task runs longer than the interval, prints what is running, with the builds of the artifact store.
 options:
   interval:
     description: Seconds of silence after which a long task is named.
