@@ -1,0 +1,100 @@
+"""Variables that are right by themselves and wrong together."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .inventory import AGENT, EXAMPLE_DOMAIN, SERVER, Inventory, Value, is_example
+from .mistake import Mistake, show
+from .names import closest
+
+Lookup = Callable[[str], Value]
+FREE_NETWORKS = ["10.42.0.0/16", "10.43.0.0/16", "10.142.0.0/16", "10.143.0.0/16", "172.30.0.0/16", "172.31.0.0/16"]
+MEMBERS = ("postgres_members", "minio_members")
+
+
+def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mistake]:
+    """`lookup` gives a variable's value on the controller, or its default when the user has not set it."""
+    yield from network_mistakes(inventory, lookup)
+    yield from domain_mistakes(lookup)
+    yield from profile_mistakes(inventory, lookup)
+    yield from service_mistakes(lookup, services)
+
+
+def network_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
+    networks: dict[str, ipaddress.IPv4Network] = {}
+    for name in ("k3s_pod_cidr", "k3s_service_cidr"):
+        try:
+            networks[name] = ipaddress.IPv4Network(str(lookup(name).value))
+        except ValueError:
+            continue  # the schema has said so already
+    addresses = {host: address for host, address in inventory.addresses().items() if not is_example(address)}
+
+    def free() -> str:
+        for candidate in map(ipaddress.IPv4Network, FREE_NETWORKS):
+            taken = any(candidate.overlaps(network) for network in networks.values())
+            if not taken and not any(address in candidate for address in addresses.values()):
+                return str(candidate)
+        return "10.200.0.0/16"
+
+    for first, second in combinations(networks, 2):
+        if networks[first].overlaps(networks[second]):
+            value = lookup(second)
+            yield Mistake(value.where, second, f"{networks[second]}, which overlaps {first} {networks[first]}",
+                          "networks that do not overlap", free())  # fmt: skip
+    for name, network in networks.items():
+        inside = [f"{host} ({address})" for host, address in addresses.items() if address in network]
+        if inside:
+            yield Mistake(lookup(name).where, name, f"{network}, which holds {', '.join(inside)}",
+                          "a network without any of the hosts", free())  # fmt: skip
+
+
+def domain_mistakes(lookup: Lookup) -> Iterator[Mistake]:
+    domain = lookup("platform_domain")
+    if isinstance(domain.value, str) and EXAMPLE_DOMAIN.search(domain.value):
+        yield Mistake(domain.where, "platform_domain", f"the documentation's {show(domain.value, '')}",
+                      "a domain of your own", "platform.mycompany.com")  # fmt: skip
+
+
+def profile_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
+    servers, hosts = len(inventory.groups.get(SERVER, [])), len(inventory.hosts())
+    profile = lookup("platform_profile")
+    if profile.value == "ha" and 0 < servers < 3:
+        yield Mistake(inventory.place(SERVER), SERVER, f"{servers} host{'' if servers == 1 else 's'}",
+                      "three or five servers for platform_profile ha", "3 servers, or platform_profile: small")  # fmt: skip
+    for name in MEMBERS:
+        members = lookup(name)
+        if type(members.value) is int and members.value > hosts > 0:
+            yield Mistake(members.where, name, f"{members.value} with {hosts} hosts",
+                          f"at most one member on each host of {SERVER} and {AGENT}", str(hosts))  # fmt: skip
+
+
+def service_mistakes(lookup: Lookup, services: Path) -> Iterator[Mistake]:
+    """Every service that is enabled exists, and so does every other service that it calls."""
+    enabled = lookup("services_enabled")
+    if not isinstance(enabled.value, list) or not services.is_dir():
+        return
+    known: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(services.glob("*/service.yml")):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known[path.parent.name] = document if isinstance(document, dict) else {}
+    for index, name in enumerate(enabled.value):
+        if not isinstance(name, str):
+            continue
+        if name not in known:
+            guess = closest(name, known, 0.6)
+            yield Mistake(enabled.where, f"services_enabled[{index}]", show(name, ""),
+                          f"{guess} (did you mean that?)" if guess else "the name of a folder in services/",
+                          guess or ", ".join(known))  # fmt: skip
+            continue
+        missing = [callee for callee in known[name].get("callees", []) if callee in known]
+        for callee in missing:
+            if callee not in enabled.value:
+                yield Mistake(enabled.where, "services_enabled", f"{name} without {callee}, which it calls",
+                              "every service that an enabled service calls", f"[{name}, {callee}]")  # fmt: skip
