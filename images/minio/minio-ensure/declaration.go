@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,6 +94,20 @@ func readKeys(directory, user string) (Keys, error) {
 	}
 	secret, err := readSecret(filepath.Join(directory, user+".secret_key"))
 	return Keys{access, secret}, err
+}
+
+// errNotYet says that the keys are older than the declaration: the kubelet brings new ones some time later.
+var errNotYet = errors.New("the kubelet brings it within two minutes")
+
+func requireRevision(directory, revision string) error {
+	if revision == "" {
+		return nil
+	}
+	found, err := readSecret(filepath.Join(directory, "revision"))
+	if err != nil || found != revision {
+		return fmt.Errorf("%s: not the declared revision yet, %w", filepath.Join(directory, "revision"), errNotYet)
+	}
+	return nil
 }
 
 func readSecret(path string) (string, error) {

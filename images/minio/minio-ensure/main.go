@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,13 +16,20 @@ import (
 	"time"
 )
 
+const exitTryLater = 75 // EX_TEMPFAIL
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "minio-ensure:", err)
-		os.Exit(1)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	if err == nil {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "minio-ensure:", err)
+	if errors.Is(err, errNotYet) {
+		os.Exit(exitTryLater)
+	}
+	os.Exit(1)
 }
 
 func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Writer) error {
@@ -30,6 +38,7 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 		endpoint     = flags.String("endpoint", "http://127.0.0.1:9000", "URL of the server; SSL_CERT_FILE names the CA for https")
 		declaration  = flags.String("declaration", "-", "the declaration as JSON text; - reads it from standard input")
 		secrets      = flags.String("secrets", "/run/secrets/minio-users", "directory with <user>.access_key and <user>.secret_key")
+		revision     = flags.String("revision", "", "what the file revision in -secrets has to say, else the exit code is 75")
 		rootUser     = flags.String("root-user-file", os.Getenv("MINIO_ROOT_USER_FILE"), "file with the root user")
 		rootPassword = flags.String("root-password-file", os.Getenv("MINIO_ROOT_PASSWORD_FILE"), "file with the root password")
 		check        = flags.Bool("check", false, "say what would change and change nothing")
@@ -44,6 +53,9 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 	}
 	wanted, err := readDeclaration(source)
 	if err != nil {
+		return err
+	}
+	if err := requireRevision(*secrets, *revision); err != nil {
 		return err
 	}
 	root := Keys{}

@@ -3,7 +3,9 @@
     databases.py '{"databases": [{"name": "auth_db", "owner": "auth_user"}]}' [--check]
 
 Each owner owns one database and can connect to no other. The password of an owner is the file of that name in
---secrets. Prints one line per thing, "changed ..." or "unchanged ..."; nothing is ever dropped.
+--secrets. Prints one line per thing, "changed ..." or "unchanged ..."; nothing is ever dropped. The kubelet brings new
+passwords some time after they were declared: with --revision, a directory whose file `revision` says something else
+is not used. Exit code 75 means that trying again later will help.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +27,15 @@ from psycopg2 import extensions, sql
 
 Connection = Any
 BUILT_IN = ("postgres", "template1")
+REPLICATION = "replicator"  # pg_rewind signs in with it to the database postgres of the new primary
 
 
 class DeclarationError(Exception):
     """What was asked for cannot be done; the message is one line."""
+
+
+class NotYetError(Exception):
+    """Time will help: the passwords are older than the declaration, or this member is not the primary yet."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +57,30 @@ def parse(text: str) -> list[Database]:
     for kind, names in (("name", [d.name for d in databases]), ("owner", [d.owner for d in databases])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DeclarationError(f"declaration: {kind} {twice[0]!r} stands there twice, wanted one database per owner")
+            raise DeclarationError(f"declaration: {kind} {twice[0]!r} stands there twice, wanted one per owner")
     return databases
 
 
 def password_matches(password: str, verifier: str | None) -> bool:
     """Whether a stored SCRAM-SHA-256 verifier was made from this password (RFC 5803)."""
     try:
-        scheme, iterations_salt, keys = (verifier or "").split("$")
-        iterations, salt = iterations_salt.split(":")
+        scheme, parameters, keys = (verifier or "").split("$")
+        iterations, salt = parameters.split(":")
         stored_key = base64.b64decode(keys.split(":")[0], validate=True)
-        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt, validate=True), int(iterations))
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
     except (ValueError, binascii.Error):
         return False
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     return scheme == "SCRAM-SHA-256" and hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
+
+
+def require_revision(secrets: Path, revision: str) -> None:
+    file = secrets / "revision"
+    found = file.read_text(encoding="utf-8").strip() if file.is_file() else "none"
+    if revision and found != revision:
+        raise NotYetError(
+            f"{file}: found {found[:12]}, wanted {revision[:12]}; the kubelet brings it within two minutes"
+        )
 
 
 class Server:
@@ -118,16 +135,25 @@ class Server:
             " FROM pg_database WHERE datname = %s",
             name,
         )
-        self.change(found is None or bool(found[0]), f"privacy of {name}", "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+        needed = found is None or bool(found[0])
+        self.change(needed, f"privacy of {name}", "REVOKE ALL ON DATABASE {} FROM PUBLIC", name)
+
+    def open_to(self, name: str, role: str) -> None:
+        found = self.row(
+            "SELECT has_database_privilege(oid, %s, 'CONNECT') FROM pg_roles WHERE rolname = %s", name, role
+        )
+        if found is not None:
+            statement = "GRANT CONNECT ON DATABASE {} TO {}"
+            self.change(not found[0], f"access of {role} to {name}", statement, name, role)
 
 
-def ensure(connection: Connection, databases: list[Database], secrets: Path, *, check: bool) -> None:
-    server = Server(connection, check=check)
+def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
     recovery = server.row("SELECT pg_is_in_recovery()")
     if recovery is None or recovery[0]:
-        raise DeclarationError("this member is a replica, wanted the primary")
+        raise NotYetError("this member is a replica, wanted the primary")
     for name in BUILT_IN:
         server.close_to_public(name)
+    server.open_to("postgres", REPLICATION)
     for database in databases:
         password = (secrets / database.owner).read_text(encoding="utf-8").strip()
         if not password:
@@ -140,17 +166,22 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Ensures databases and their owners")
     parser.add_argument("declaration")
     parser.add_argument("--secrets", type=Path, default=Path("/run/secrets/postgres-databases"))
+    parser.add_argument("--revision", default="", help="what the file `revision` in --secrets has to say")
     parser.add_argument("--socket", default="/run/postgresql")
     parser.add_argument("--check", action="store_true", help="say what would change and change nothing")
     options = parser.parse_args(arguments)
     try:
         databases = parse(options.declaration)
+        require_revision(options.secrets, options.revision)
         connection = psycopg2.connect(host=options.socket, dbname="postgres", user="postgres", connect_timeout=5)
         connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
         try:
-            ensure(connection, databases, options.secrets, check=options.check)
+            ensure(Server(connection, check=options.check), databases, options.secrets)
         finally:
             connection.close()
+    except NotYetError as error:
+        print("databases:", error, file=sys.stderr)
+        return os.EX_TEMPFAIL
     except (DeclarationError, OSError, psycopg2.Error) as error:
         print("databases:", " ".join(str(error).split()), file=sys.stderr)
         return 1
