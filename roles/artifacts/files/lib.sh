@@ -25,7 +25,7 @@ debian_rootfs() {
   # A link costs nothing; where the file systems differ (or links are refused) a copy does the same.
   local take='mkdir -p "$1/var/cache/apt/archives"; find '"'$apt'"' -name "*.deb" -exec cp -l -t "$1/var/cache/apt/archives" {} + 2>/dev/null
     || find '"'$apt'"' -name "*.deb" -exec cp -t "$1/var/cache/apt/archives" {} +'
-  local keep='for deb in "$1"/var/cache/apt/archives/*.deb; do [ -e "$deb" ] || continue; to='"'$apt'"'/${deb##*/}
+  local keep='for deb in "$1"/var/cache/apt/archives/*.deb; do [ -e "$deb" ] || continue; to='"'$apt'"'/${deb##*/};
     if [ -e "$to" ]; then touch "$to"; else cp "$deb" "$to.$$" && mv "$to.$$" "$to"; fi; done'
   mmdebstrap --variant=minbase --skip=essential/unlink --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

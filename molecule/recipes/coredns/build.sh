@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+source "$LIB"
+
+go_build coredns .
