@@ -1,0 +1,1 @@
+"""auth: accounts and access tokens."""

@@ -1,0 +1,1 @@
+"""image: uploads, checked and hashed, kept in an object store."""

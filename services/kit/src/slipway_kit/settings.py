@@ -1,0 +1,141 @@
+"""Settings from environment variables and mounted secret files; a wrong one becomes one line, never a traceback."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AnyHttpUrl, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS_DIR_VARIABLE = "SLIPWAY_SECRETS_DIR"
+DEFAULT_SECRETS_DIR = "/run/secrets/slipway"
+
+Seconds = Annotated[float, Field(gt=0, le=600)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """Carries one printable line per wrong setting."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class ServiceSettings(BaseSettings):
+    """What each service has. Every field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=False, frozen=True, hide_input_in_errors=True)
+
+    _mounted: Path | None = PrivateAttr(None)
+
+    # A container listens on all of its addresses; who may reach it is the NetworkPolicy's business.
+    host: str = Field("0.0.0.0", description="an address to listen on", examples=["127.0.0.1"])  # noqa: S104
+    port: Port = Field(description="a port between 1 and 65535", examples=["3001"])
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="one of debug, info, warning, error", examples=["info"]
+    )
+    log_format: Literal["json", "console"] = Field("json", description="json or console", examples=["json"])
+    service_version: str = Field("dev", description="what /health and the logs call this build", examples=["1a2b3c4d"])
+    public_url: AnyHttpUrl = Field(
+        description="the URL under which users reach the platform", examples=["https://slipway.test"]
+    )
+    shutdown_delay_seconds: float = Field(
+        5,
+        ge=0,
+        le=120,
+        description="seconds (0 to 120) to go on serving after SIGTERM while readiness is off",
+        examples=["5"],
+    )
+    shutdown_grace_seconds: int = Field(
+        20, ge=1, le=600, description="seconds (1 to 600) that requests in flight get after that", examples=["20"]
+    )
+
+    @property
+    def public_base(self) -> str:
+        return str(self.public_url).rstrip("/")
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read environment and secret files; raise SettingsError with all mistakes at once."""
+        directory = secrets_dir()
+        try:
+            # As a mapping: pydantic-settings' own keyword is not part of the model's signature.
+            settings = cls(**{"_secrets_dir": directory if directory.is_dir() else None, **overrides})
+        except ValidationError as error:
+            raise SettingsError(_explain(cls, error)) from None
+        settings._mounted = directory
+        return settings
+
+    def secret(self, name: str) -> str:
+        """The present value of a secret: the mounted file is read again, because rotation replaces it in place."""
+        if self._mounted is not None and name.upper() not in os.environ:
+            with suppress(OSError):
+                return (self._mounted / name).read_text().strip()
+        value = getattr(self, name)
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+class DatabaseSettings(ServiceSettings):
+    database_host: str = Field(
+        min_length=1, description="the address of Postgres", examples=["postgres.infrastructure.svc"]
+    )
+    database_port: Port = Field(5432, description="a port between 1 and 65535", examples=["5432"])
+    database_name: str = Field(min_length=1, description="the name of the database", examples=["auth_db"])
+    database_user: str = Field(min_length=1, description="the user of the database", examples=["auth_user"])
+    database_password: SecretStr = Field(min_length=1, description="the password of the database user")
+    # Pool size times replicas, over all services, has to stay under max_connections.
+    database_pool_max: int = Field(10, ge=1, le=200, description="connections, 1 to 200", examples=["10"])
+    database_connect_timeout: Seconds = Field(3, description="seconds, above 0, at most 600", examples=["3"])
+    database_command_timeout: Seconds = Field(5, description="seconds, above 0, at most 600", examples=["5"])
+    database_acquire_timeout: Seconds = Field(2, description="seconds, above 0, at most 600", examples=["2"])
+    migrate_timeout: Seconds = Field(
+        120, description="seconds that a migration waits for the database and for its turn", examples=["120"]
+    )
+
+
+class TokenSettings(ServiceSettings):
+    auth_jwks_url: AnyHttpUrl = Field(
+        description="where the public keys of access tokens are",
+        examples=["http://auth.auth.svc:3001/.well-known/jwks.json"],
+    )
+    token_issuer: str = Field("slipway-auth", min_length=1, description="the `iss` of access tokens")
+    token_audience: str = Field("slipway", min_length=1, description="the `aud` of access tokens")
+
+
+def secrets_dir() -> Path:
+    return Path(os.environ.get(SECRETS_DIR_VARIABLE, DEFAULT_SECRETS_DIR))
+
+
+def _explain(cls: type[ServiceSettings], error: ValidationError) -> list[str]:
+    """Where, found, wanted, example: one line per mistake; a secret's value is never shown."""
+    lines = []
+    # The input is taken from the environment, not from the error: pydantic is told to keep it out of errors.
+    for mistake in error.errors(include_input=False, include_url=False, include_context=False):
+        name = str(mistake["loc"][0]) if mistake["loc"] else ""
+        field = cls.model_fields.get(name)
+        if field is None:
+            lines.append(f"settings: {mistake['msg']}")
+            continue
+        secret = field.annotation is SecretStr
+        where = f"{name.upper()}"
+        if secret:
+            where += f" (or the file {secrets_dir() / name})"
+        value = os.environ.get(name.upper())
+        if value is None:
+            found = "nothing" if mistake["type"] == "missing" else "a wrong value"
+        else:
+            found = "a wrong value" if secret else _shorten(value)
+        wanted = field.description or mistake["msg"]
+        if mistake["type"] == "value_error":
+            wanted = mistake["msg"].removeprefix("Value error, ")
+        example = f", for example {field.examples[0]}" if field.examples else ""
+        lines.append(f"{where}: found {found}, wanted {wanted}{example}")
+    return lines
+
+
+def _shorten(value: str) -> str:
+    # One line, whatever somebody put there; and a URL may carry a password.
+    shown = repr(value if len(value) <= 60 else value[:57] + "...")
+    return "a value with '@' in it (not shown)" if "@" in value else shown

@@ -1,0 +1,180 @@
+"""Access tokens, verified locally (RFC 8725, RFC 9068): no call to auth per request, and work goes on without it."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+import aiohttp
+import jwt
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from slipway_kit.problems import Problem, unauthorized, unavailable
+
+# One algorithm, chosen here and not by the token: `none`, or HS256 with our public key as the secret, never get in.
+ALGORITHM = "ES256"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
+LEEWAY_SECONDS = 10
+MAX_TOKEN_LENGTH = 4096
+REQUIRED_CLAIMS = ["iss", "aud", "exp", "iat", "sub", "jti", "preferred_username"]
+
+Keys = Mapping[str, jwt.PyJWK]
+log = structlog.get_logger()
+
+
+class InvalidTokenError(Exception):
+    """Why, for the log; the client learns only that it is not valid."""
+
+
+@dataclass(frozen=True)
+class Principal:
+    user_id: UUID
+    username: str
+    token_id: str
+    expires_at: int
+
+
+def read_key_id(token: str) -> str:
+    """The `kid` of a token of the right form. Nothing else of the header is ever followed (`jku`, `x5u`, `jwk`)."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise InvalidTokenError("too long")
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.InvalidTokenError as error:
+        raise InvalidTokenError(str(error)) from None
+    if header.get("alg") != ALGORITHM:
+        raise InvalidTokenError("alg is not the one in use")
+    if str(header.get("typ", "")).lower().removeprefix("application/") != TOKEN_TYPE:
+        raise InvalidTokenError("typ is not that of an access token")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise InvalidTokenError("kid is missing")
+    return kid
+
+
+def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Principal:
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[ALGORITHM],
+            audience=audience,
+            issuer=issuer,
+            leeway=LEEWAY_SECONDS,
+            options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+        )
+        return Principal(UUID(claims["sub"]), str(claims["preferred_username"]), str(claims["jti"]), int(claims["exp"]))
+    except (jwt.InvalidTokenError, ValueError) as error:
+        raise InvalidTokenError(str(error) or type(error).__name__) from None
+
+
+class JwksCache:
+    """The public keys of auth. Fetched when needed, kept when auth is away, asked for again when a new `kid` comes."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, *, max_age: float = 600, cooldown: float = 10) -> None:
+        self._session = session
+        self._url = url
+        self._max_age = max_age
+        # Tokens with invented key ids must not become requests to auth.
+        self._cooldown = cooldown
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def get(self, kid: str) -> jwt.PyJWK:
+        now = time.monotonic()
+        if kid in self._keys and now - self._fetched_at < self._max_age:
+            return self._keys[kid]
+        await self._refresh()
+        if kid in self._keys:
+            return self._keys[kid]
+        if not self._keys:
+            raise unavailable("keys-unavailable", "Tokens cannot be checked at the moment.")
+        raise InvalidTokenError("kid is not known")
+
+    async def probe(self) -> None:
+        """For /health: are there keys, whatever their age."""
+        if not self._keys:
+            await self._refresh()
+        if not self._keys:
+            raise ConnectionError("no keys yet")
+
+    async def _refresh(self) -> None:
+        asked_at = time.monotonic()
+        async with self._lock:
+            # Whoever waited for the lock uses what its holder fetched.
+            if self._tried_at > asked_at:
+                return
+            # Without any key each request may try: there is nothing to lose.
+            if self._keys and asked_at - self._tried_at < self._cooldown:
+                return
+            try:
+                async with self._session.get(self._url, allow_redirects=False) as response:
+                    response.raise_for_status()
+                    document = await response.json(content_type=None)
+                self._keys = parse_jwks(document)
+                self._fetched_at = time.monotonic()
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                log.warning("keys not fetched", url=self._url, reason=f"{type(error).__name__}: {error}")
+            finally:
+                self._tried_at = time.monotonic()
+
+
+def parse_jwks(document: Any) -> dict[str, jwt.PyJWK]:
+    """Only what can sign our tokens: a key of another kind in the document is not a key for us."""
+    keys: dict[str, jwt.PyJWK] = {}
+    entries = document.get("keys") if isinstance(document, dict) else None
+    for entry in entries or []:
+        if not isinstance(entry, dict) or entry.get("kty") != "EC" or entry.get("crv") != "P-256":
+            continue
+        try:
+            key = jwt.PyJWK(entry, algorithm=ALGORITHM)
+        except jwt.PyJWTError:
+            continue
+        if key.key_id:
+            keys[key.key_id] = key
+    if not keys:
+        raise ValueError("no usable key in the document")
+    return keys
+
+
+class Verifier:
+    def __init__(self, keys: JwksCache, issuer: str, audience: str) -> None:
+        self.keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    async def verify(self, token: str) -> Principal:
+        key = await self.keys.get(read_key_id(token))
+        return verify_with(key, token, self._issuer, self._audience)
+
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", scheme_name="AccessToken")
+
+
+async def current_user(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Async although it rarely waits: a plain function would cost a hop to a thread per request."""
+    if credentials is None:
+        raise unauthorized("An access token is required: `Authorization: Bearer <token>`.")
+    verifier: Verifier = request.state.verifier
+    try:
+        principal = await verifier.verify(credentials.credentials)
+    except InvalidTokenError as error:
+        log.info("token refused", reason=str(error))
+        raise invalid_token() from None
+    structlog.contextvars.bind_contextvars(user_id=str(principal.user_id))
+    return principal
+
+
+def invalid_token() -> Problem:
+    return unauthorized("The access token is not valid or has expired.", error="invalid_token")
+
+
+CurrentUser = Annotated[Principal, Depends(current_user)]
