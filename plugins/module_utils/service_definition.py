@@ -1,0 +1,124 @@
+"""Reads services/<name>/service.yml, the only description of a service, and finds every mistake in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+try:
+    from .preflight.mistake import Mistake, as_yaml
+    from .preflight.names import closest
+    from .preflight.schema import check, resolve
+except ImportError:  # outside of Ansible, where this directory is on the path
+    from preflight.mistake import Mistake, as_yaml  # type: ignore[no-redef,unused-ignore]
+    from preflight.names import closest  # type: ignore[no-redef,unused-ignore]
+    from preflight.schema import check, resolve  # type: ignore[no-redef,unused-ignore]
+
+Definition = dict[str, Any]
+
+FILE = "service.yml"
+# What a service may name beside other services.
+CALLERS = ("ingress", "monitoring")
+CALLEES = ("postgres", "minio", "redis")
+# Secret files that follow from `database` and `bucket`.
+RESERVED = ("database_password", "s3_access_key", "s3_secret_key")
+
+
+def load_schema(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schema: dict[str, Any] = resolve(document, document["$defs"])
+    return schema
+
+
+def load(directory: Path, names: Sequence[str], schema: Mapping[str, Any]) -> tuple[list[Definition], list[Mistake]]:
+    """The named services' definitions, complete with defaults, and what is wrong with them."""
+    definitions, mistakes = [], []
+    for name in names:
+        path = directory / name / FILE
+        where = f"{directory.name}/{name}/{FILE}"
+        definition, found = _read(path, where, name, directory, schema)
+        mistakes += found
+        if definition is not None:
+            definitions.append(definition)
+    if not mistakes:
+        mistakes += _across(definitions, directory.name)
+    return [_complete(definition, schema) for definition in definitions], mistakes
+
+
+def _read(
+    path: Path, where: str, name: str, directory: Path, schema: Mapping[str, Any]
+) -> tuple[Definition | None, list[Mistake]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError:
+        known = sorted(found.parent.name for found in directory.glob(f"*/{FILE}"))
+        wanted = f"{guess} (did you mean that?)" if (guess := closest(name, known)) else f"one of {', '.join(known)}"
+        return None, [Mistake("services_enabled", name, f"no {where}", wanted, as_yaml(known[:3]))]
+    except yaml.YAMLError as error:
+        found = f"no YAML ({' '.join(str(error).split())})"
+        return None, [Mistake(where, "the file", found, "a map", "name: image")]
+    if not isinstance(content, dict):
+        return None, [Mistake(where, "the file", "no map", "a map", "name: image")]
+    mistakes = [
+        Mistake(where, finding.path.removeprefix("service."), finding.found, finding.wanted, finding.example)
+        for finding in check("service", content, dict(schema))
+    ]
+    if not mistakes:
+        mistakes = list(_alone(content, where, name))
+    return (None if mistakes else content), mistakes
+
+
+def _alone(definition: Definition, where: str, folder: str) -> Iterator[Mistake]:
+    """Rules between the fields of one service."""
+    if definition["name"] != folder:
+        yield Mistake(where, "name", as_yaml(definition["name"]), "the name of its folder", folder)
+    if "ingress" in definition and "ingress" not in definition["callers"]:
+        callers = [*definition["callers"], "ingress"]
+        yield Mistake(where, "callers", "no ingress, though the service has a path there", "ingress", as_yaml(callers))
+    needs = {"database": "postgres", "bucket": "minio"}
+    for field, callee in needs.items():
+        if field in definition and callee not in definition["callees"]:
+            callees = [*definition["callees"], callee]
+            yield Mistake(where, "callees", f"no {callee}, though the service has a {field}", callee, as_yaml(callees))
+    for name in definition.get("secrets", {}):
+        if name in RESERVED:
+            yield Mistake(where, f"secrets.{name}", "a name that the platform uses", "another name", f"other_{name}")
+
+
+def _across(definitions: Iterable[Definition], directory: str) -> Iterator[Mistake]:
+    """Rules between services: who calls must be allowed to, and both ends have to exist."""
+    services = {definition["name"]: definition for definition in definitions}
+    for name, definition in services.items():
+        where = f"{directory}/{name}/{FILE}"
+        for field, others, opposite in (("callees", CALLEES, "callers"), ("callers", CALLERS, "callees")):
+            for other in definition[field]:
+                if other in others:
+                    continue
+                if other not in services:
+                    known = [*sorted(services), *others]
+                    guess = closest(other, known)
+                    wanted = f"{guess} (did you mean that?)" if guess else f"one of {', '.join(known)}"
+                    yield Mistake(where, field, as_yaml(other), f"an enabled service, {wanted}", guess or known[0])
+                elif field == "callees" and name not in services[other][opposite]:
+                    yield Mistake(
+                        f"{directory}/{other}/{FILE}",
+                        opposite,
+                        f"no {name}, which calls it",
+                        name,
+                        as_yaml([*services[other][opposite], name]),
+                    )
+
+
+def _complete(definition: Definition, schema: Mapping[str, Any]) -> Definition:
+    defaults = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
+    module = definition["name"].replace("-", "_")
+    return {
+        "command": ["python3", "-m", f"slipway_{module}"],
+        "environment": {},
+        "secrets": {},
+        **defaults,
+        **definition,
+    }
