@@ -148,6 +148,11 @@ def test_versions_are_those_of_versions_yml(page: Path) -> None:
     assert set(VERSION.findall(read(page))) <= versions()
 
 
+def test_every_role_is_described() -> None:
+    described = set(re.findall(r"^\| `([a-z0-9_]+)` \|", read(ROOT / "docs/architecture.md"), re.M))
+    assert {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()} <= described
+
+
 def test_readme_is_short() -> None:
     assert len(read(ROOT / "README.md").splitlines()) <= 150
 
