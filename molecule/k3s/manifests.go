@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -37,7 +38,7 @@ func newDeployer(cfg *config, sup *supervisor, cas authorities) (*deployer, erro
 	facts := clusterFactsOf(cfg, cas)
 	values := map[string]string{
 		"CLUSTER_CIDR": facts.PodRange, "CLUSTER_DNS": facts.DNS, "CLUSTER_DOMAIN": facts.Domain, "STORAGE_PATH": storageDir,
-		"JOIN_GROUP": joinGroup, "CLIENT_CA": fmt.Sprintf("%q", facts.ClientCA),
+		"JOIN_GROUP": joinGroup, "CLIENT_CA": strings.Trim(strconv.Quote(facts.ClientCA), `"`),
 	}
 	files, err := fs.Glob(bundledManifests, "manifests/*.yaml")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"regexp"
@@ -118,6 +119,7 @@ table ip k3s-masquerade {
 var routeLine = regexp.MustCompile(`(?m)^(\S+) via (\S+)`)
 
 func (w *network) setRoutes(routes map[netip.Prefix]netip.Addr) error {
+	routes = maps.Clone(routes)
 	output, err := exec.Command("ip", "-4", "route", "show", "proto", routeProtocol).Output()
 	if err != nil {
 		return fmt.Errorf("ip route show: %w", err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,11 @@ func runServer(cfg *config) error {
 	if err := sup.until("the API answers on /readyz", time.Second, admin.ready); err != nil {
 		return stopped(sup, err)
 	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		if err := releaseLock(admin, component); err != nil {
+			sup.logf("lock of %s: %v", component, err) // then it waits until the lock runs out
+		}
+	}
 	startControllers(cfg, sup)
 	deployer, err := newDeployer(cfg, sup, cas)
 	if err != nil {
@@ -85,6 +91,28 @@ func runServer(cfg *config) error {
 	sup.logf("k3s is up and running")
 	<-sup.ctx.Done()
 	return nil
+}
+
+// releaseLock drops the leader's lock when its holder was on this host: that process is gone, and waiting for the lock
+// to run out would leave the cluster without controllers after every restart.
+func releaseLock(admin *api, component string) error {
+	path := "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/" + component
+	var lease struct {
+		Spec struct {
+			HolderIdentity string `json:"holderIdentity"`
+		} `json:"spec"`
+	}
+	var answer *apiError
+	if err := admin.get(path, &lease); errors.As(err, &answer) && answer.status == http.StatusNotFound {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	hostname, err := os.Hostname()
+	if err != nil || !strings.HasPrefix(lease.Spec.HolderIdentity, hostname+"_") {
+		return err
+	}
+	return admin.do(http.MethodDelete, path, "application/json", nil, nil)
 }
 
 // stopped turns an error that only says that the unit was asked to stop into success.

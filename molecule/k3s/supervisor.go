@@ -35,8 +35,8 @@ type child struct {
 	done    chan struct{}
 }
 
-// stopGrace is how long a child may take to end; all of them together stay below systemd's 90 s.
-const stopGrace = 10 * time.Second
+// stopGrace is how long a child may take to end. The API server never ends by itself while nodes watch it.
+const stopGrace = 5 * time.Second
 
 func newSupervisor(bin string) (*supervisor, context.CancelFunc) {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
