@@ -1,8 +1,29 @@
-"""What every scenario's tests share: a scenario that tests nothing has failed."""
+"""What every scenario's tests share: ways into the platform, and on failure the reasons that the platform itself gives."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Generator, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "plugins" / "module_utils"), str(ROOT / "molecule" / "support")]
+
+import kube_reason  # noqa: E402
+from cluster_access import Cluster, connect, state_directory  # noqa: E402
+from cluster_client import Client, Pods  # noqa: E402
+from controller import Inventory, Run, ansible, ssh  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks of these tests."""
+    config.addinivalue_line("markers", "explain(namespace): show the pods and events of a namespace when the test fails")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -10,3 +31,83 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what the cluster says about a namespace to the report of a test that failed."""
+    report = yield
+    if report.failed and report.when != "teardown":
+        for mark in item.iter_markers("explain"):
+            with contextlib.suppress(Exception):  # an explanation that fails must not hide the failure
+                cluster = connect("local")
+                report.sections.append((f"namespace {mark.args[0]}", explanation(cluster, mark.args[0])))
+    return report
+
+
+def explanation(cluster: Cluster, namespace: str) -> str:
+    """Say which pods of a namespace are how, and what happened there of late."""
+    path = f"/api/v1/namespaces/{namespace}"
+    pods, events = cluster.items(f"{path}/pods"), cluster.items(f"{path}/events")
+    names = [pod["metadata"]["name"] for pod in pods]
+    recent = kube_reason.recent_events(events, names, datetime.now(timezone.utc))
+    return "\n".join([*map(kube_reason.describe_pod, pods), "events:", *recent])
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Inventory:
+    """Return the inventory that the scenario was applied with."""
+    return Inventory(ROOT / "inventories" / "local")
+
+
+@pytest.fixture(scope="session")
+def state(inventory: Inventory) -> Path:
+    """Return the directory with the environment's kubeconfig, CA and secrets."""
+    return state_directory(inventory.variable("slipway_environment"))
+
+
+@pytest.fixture(scope="session")
+def hosts(inventory: Inventory, state: Path) -> dict[str, Any]:
+    """Return every host of the cluster by its name, as root."""
+    return {name: ssh(inventory.address(name), state) for name in inventory.hosts()}
+
+
+@pytest.fixture(scope="session")
+def server(inventory: Inventory, hosts: dict[str, Any]) -> Any:
+    """Return the first server."""
+    return hosts[inventory.hosts("server")[0]]
+
+
+@pytest.fixture(scope="session")
+def cluster(state: Path) -> Cluster:
+    """Return the cluster's API as plain objects."""
+    return Cluster(state / "kubeconfig")
+
+
+@pytest.fixture(scope="session")
+def pods(state: Path) -> Pods:
+    """Return the way into pods."""
+    return Pods(state / "kubeconfig")
+
+
+@pytest.fixture(scope="session")
+def service_image(cluster: Cluster) -> str:
+    """Return an image that is on every node and has Python and the clients of the data stores."""
+    deployment = cluster.get("/apis/apps/v1/namespaces/auth/deployments/auth")
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@pytest.fixture(scope="module")
+def client(pods: Pods, service_image: str, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Return a pod in a namespace of its own, as any workload of the cluster would be one."""
+    with pods.namespace(f"molecule-{request.path.parent.parent.name.replace('_', '-')}") as namespace:
+        yield pods.start(namespace, "client", service_image)
+
+
+@pytest.fixture(scope="session")
+def secrets(state: Path) -> dict[str, Any]:
+    """Return the environment's secrets, read as an operator would: with ansible-vault and the key."""
+    shown: Run = ansible("ansible-vault", "view", "--vault-password-file", str(state / "vault.key"), str(state / "secrets.yml"))
+    assert shown.code == 0, "ansible-vault cannot read the secrets"
+    loaded: dict[str, Any] = yaml.safe_load(shown.output)
+    return loaded

@@ -37,7 +37,7 @@ Secrets = dict[str, Any]
 Wanted = Mapping[str, Any]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Nothing was written. The message is one line: where, found, wanted, the next step."""
 
     def __init__(self, where: Path, found: str, wanted: str, example: str) -> None:
@@ -58,20 +58,32 @@ class Store:
         self._refuse_tracked(self.path)
         data = self.path.read_bytes()
         if not data.startswith(b"$ANSIBLE_VAULT;"):
-            raise Refused(self.path, "a file that is not encrypted", "one encrypted with ansible-vault",
-                          f"ansible-vault encrypt --vault-password-file {self.key_file} {self.path}")  # fmt: skip
+            raise RefusedError(
+                self.path,
+                "a file that is not encrypted",
+                "one encrypted with ansible-vault",
+                f"ansible-vault encrypt --vault-password-file {self.key_file} {self.path}",
+            )
         if not self.key_file.exists():
-            raise Refused(self.key_file, "no such file", f"the key of {self.path}",
-                          "the copy of it that you keep in your password manager")  # fmt: skip
+            raise RefusedError(
+                self.key_file,
+                "no such file",
+                f"the key of {self.path}",
+                "the copy of it that you keep in your password manager",
+            )
         try:
             content = yaml.safe_load(self._vault().decrypt(data))
         except AnsibleError as error:
-            raise Refused(self.key_file, f"a key that does not open {self.path}", "the key that it was written with",
-                          "the copy of it that you keep in your password manager") from error  # fmt: skip
+            raise RefusedError(
+                self.key_file,
+                f"a key that does not open {self.path}",
+                "the key that it was written with",
+                "the copy of it that you keep in your password manager",
+            ) from error
         except yaml.YAMLError:
             content = None
         if not isinstance(content, dict):
-            raise Refused(self.path, "content that is no YAML map", "what this role wrote", "a backup of the file")
+            raise RefusedError(self.path, "content that is no YAML map", "what this role wrote", "a backup of the file")
         return content
 
     def write(self, content: Secrets) -> None:
@@ -85,6 +97,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Two runs at once must not both generate: the second waits, then finds what the first has written."""
+        self._refuse_unsafe_key()  # before a directory is made where none may be
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.path.with_suffix(".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -95,8 +108,12 @@ class Store:
 
     def _refuse_unsafe_key(self) -> None:
         if self.checkout is not None and self.key_file.resolve().is_relative_to(self.checkout.resolve()):
-            raise Refused(self.key_file, "the vault key inside of the checkout", "it outside",
-                          "slipway_state_dir: /var/lib/slipway/production")  # fmt: skip
+            raise RefusedError(
+                self.key_file,
+                "the vault key inside of the checkout",
+                "it outside",
+                "slipway_state_dir: /var/lib/slipway/production",
+            )
         if self.key_file.exists():
             self._refuse_shared(self.key_file)
             self._refuse_tracked(self.key_file)
@@ -104,18 +121,27 @@ class Store:
     def _refuse_living_environment(self) -> None:
         for proof in self.living:
             if proof.exists():
-                raise Refused(self.path, f"no secrets, but {proof} of a living environment", "the secrets it runs with",
-                              f"a backup of {self.path.name}, or the environment removed first (make down)")  # fmt: skip
+                raise RefusedError(
+                    self.path,
+                    f"no secrets, but {proof} of a living environment",
+                    "the secrets it runs with",
+                    f"a backup of {self.path.name}, or the environment removed first (make down)",
+                )
 
     @staticmethod
     def _refuse_shared(path: Path) -> None:
         status = path.stat()
         if status.st_mode & 0o077:
-            raise Refused(path, f"mode {status.st_mode & 0o777:04o}", "0600 (readable by its owner alone)",
-                          f"chmod 600 {path}")  # fmt: skip
+            raise RefusedError(
+                path, f"mode {status.st_mode & 0o777:04o}", "0600 (readable by its owner alone)", f"chmod 600 {path}"
+            )
         if status.st_uid != os.geteuid():
-            raise Refused(path, f"a file of user {status.st_uid}", f"one of user {os.geteuid()}, who runs this",
-                          f"chown {os.geteuid()} {path}")  # fmt: skip
+            raise RefusedError(
+                path,
+                f"a file of user {status.st_uid}",
+                f"one of user {os.geteuid()}, who runs this",
+                f"chown {os.geteuid()} {path}",
+            )
 
     @staticmethod
     def _refuse_tracked(path: Path) -> None:
@@ -125,12 +151,17 @@ class Store:
         except (FileNotFoundError, subprocess.TimeoutExpired):
             return
         if tracked:
-            raise Refused(path, "a file that git tracks", "one outside of every repository",
-                          f"git rm --cached {path.name}, then change what is in it: history keeps it")  # fmt: skip
+            raise RefusedError(
+                path,
+                "a file that git tracks",
+                "one outside of every repository",
+                f"git rm --cached {path.name}, then change what is in it: history keeps it",
+            )
 
 
-def ensure(store: Store, wanted: Sequence[Wanted], *, dry_run: bool = False,
-           now: datetime.datetime | None = None) -> tuple[Secrets, list[str]]:  # fmt: skip
+def ensure(
+    store: Store, wanted: Sequence[Wanted], *, dry_run: bool = False, now: datetime.datetime | None = None
+) -> tuple[Secrets, list[str]]:
     """Generate what is missing; return all secrets and the names of the new ones."""
     if dry_run:
         content = store.read() or {}
@@ -144,7 +175,7 @@ def ensure(store: Store, wanted: Sequence[Wanted], *, dry_run: bool = False,
 
 
 def fill(content: Secrets, wanted: Sequence[Wanted], now: datetime.datetime | None = None) -> list[str]:
-    """Add to `content` what is missing in it, in the order of `wanted`: the authority stands before its certificates."""
+    """Add to `content` what is missing, in the order of `wanted`: an authority stands before its certificates."""
     moment = now or datetime.datetime.now(datetime.UTC)
     created = []
     for entry in wanted:
@@ -155,7 +186,9 @@ def fill(content: Secrets, wanted: Sequence[Wanted], now: datetime.datetime | No
                 content.update(authority(name, entry["common_name"], moment))
                 created.append(name)
             elif not pair <= content.keys():
-                raise Refused(Path("secrets.yml"), f"half of the pair {name}", " and ".join(sorted(pair)), "a backup")
+                raise RefusedError(
+                    Path("secrets.yml"), f"half of the pair {name}", " and ".join(sorted(pair)), "a backup"
+                )
         elif kind == "certificate":
             if not is_current(content, entry, moment):
                 content.update(certificate(content, entry, moment))
@@ -226,7 +259,9 @@ def certificate(content: Secrets, entry: Wanted, now: datetime.datetime) -> Secr
     signer = x509.load_pem_x509_certificate(content[f"{entry['authority']}_certificate"].encode())
     signer_key = serialization.load_pem_private_key(content[f"{entry['authority']}_key"].encode(), password=None)
     if not isinstance(signer_key, ec.EllipticCurvePrivateKey):
-        raise Refused(Path("secrets.yml"), f"a key of another kind as {entry['authority']}_key", "an EC key", "a backup")
+        raise RefusedError(
+            Path("secrets.yml"), f"a key of another kind as {entry['authority']}_key", "an EC key", "a backup"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     domains = list(entry["domains"])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domains[0][:64])])
@@ -237,9 +272,7 @@ def certificate(content: Secrets, entry: Wanted, now: datetime.datetime) -> Secr
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([general_name(domain) for domain in domains]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False)
         .sign(signer_key, hashes.SHA256())
     )
     return {f"{entry['name']}_certificate": pem(built), f"{entry['name']}_key": private_pem(key)}
@@ -268,8 +301,9 @@ def general_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime,
-            days: int) -> x509.CertificateBuilder:  # fmt: skip
+def builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime, days: int
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -284,9 +318,16 @@ def builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKe
 
 def key_usage(*, digital_signature: bool, sign: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=digital_signature, key_cert_sign=sign, crl_sign=sign, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=digital_signature,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def pem(built: x509.Certificate) -> str:

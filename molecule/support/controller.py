@@ -1,0 +1,110 @@
+"""The controller's side of the tests: playbooks as users run them, the inventory, and SSH to the hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import testinfra
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAYBOOK_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a playbook ended; `output` is all that its user saw."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """The number of tasks that changed something, over all hosts; a run without a recap has none to tell."""
+        counts = [word for word in self.output.split() if word.startswith("changed=")]
+        assert counts, self.output[-3000:]
+        return sum(int(count.removeprefix("changed=")) for count in counts)
+
+    @property
+    def failure(self) -> str:
+        """The message of the first task that failed."""
+        lines = self.output.splitlines()
+        found = [line for line in lines if line.startswith(("[ERROR]", "fatal:", "ERROR!"))]
+        assert found, self.output[-3000:]
+        return found[0]
+
+
+def ansible(program: str, *arguments: str, environment: dict[str, str] | None = None) -> Run:
+    """Run one of Ansible's programs from the root of the project."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / program), *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_FORCE_COLOR": "0",
+            **(environment or {}),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=PLAYBOOK_SECONDS,
+    )
+    return Run(done.returncode, done.stdout)
+
+
+def playbook(*arguments: str, variables: dict[str, Any] | None = None, **environment: str) -> Run:
+    """Run playbooks; `variables` are extra ones, `environment` is added to the process'."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:  # 0600: passwords are on no command line
+        json.dump(variables or {}, file)
+        file.flush()
+        return ansible("ansible-playbook", *arguments, "--extra-vars", f"@{file.name}", environment=environment)
+
+
+def apply_role(role: str, *arguments: str, variables: dict[str, Any] | None = None, **environment: str) -> Run:
+    """Run one role by itself on the controller."""
+    wanted = {"applied_role": role, **(variables or {})}
+    return playbook("molecule/support/role.yml", *arguments, variables=wanted, **environment)
+
+
+class Inventory:
+    """An inventory as the roles get it, before templating: good for names, addresses and literal values."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        found = ansible("ansible-inventory", "--inventory", str(path), "--playbook-dir", str(ROOT), "--list", "--export")
+        assert found.code == 0, found.output
+        self._data: dict[str, Any] = json.loads(found.output[found.output.index("{") :])
+
+    def hosts(self, group: str = "k3s_cluster") -> list[str]:
+        """Return the hosts of a group and of the groups inside of it."""
+        entry = self._data.get(group, {})
+        return entry.get("hosts", []) + [host for child in entry.get("children", []) for host in self.hosts(child)]
+
+    def address(self, host: str) -> str:
+        """Return the address of a host."""
+        return str(self._data["_meta"]["hostvars"][host]["ansible_host"])
+
+    def variable(self, name: str) -> Any:
+        """Return a variable that all hosts share, as it was written."""
+        return self._data["all"]["vars"][name]
+
+
+def ssh(address: str, state: Path) -> testinfra.host.Host:
+    """Return a host as root, reached as Ansible reaches it: SSH as a plain user, then sudo."""
+    key, known = state / "ssh" / "id_ed25519", state / "ssh" / "known_hosts"
+    return testinfra.get_host(
+        f"ssh://ops@{address}",
+        sudo=True,
+        ssh_identity_file=str(key),
+        ssh_extra_args=f"-o UserKnownHostsFile={known} -o BatchMode=yes",
+    )

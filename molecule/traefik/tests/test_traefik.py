@@ -1,0 +1,187 @@
+"""The ingress as a browser meets it, on every node."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import pytest
+from cluster_client import Pods
+from confinement import confined, confinements
+from cryptography import x509
+
+pytestmark = pytest.mark.explain("ingress-nginx")
+
+NODES = ["server-1", "agent-1", "agent-2"]
+UNTRUSTED = ssl._create_unverified_context
+
+
+@pytest.fixture(scope="session")
+def domain(inventory: Any) -> str:
+    """Return the domain of the platform."""
+    return str(inventory.variable("platform_domain"))
+
+
+@pytest.fixture(params=NODES)
+def address(request: pytest.FixtureRequest, inventory: Any) -> str:
+    """Return the address of each node in turn: the ingress listens on every one."""
+    return str(inventory.address(request.param))
+
+
+@pytest.fixture(scope="session")
+def trust(state: Path) -> ssl.SSLContext:
+    """Return what a browser has that imported the platform's CA, and nothing else."""
+    return ssl.create_default_context(cafile=str(state / "ca.crt"))
+
+
+@contextlib.contextmanager
+def secure(address: str, name: str, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+    """Shake hands with a node under a name that no DNS has to know."""
+    with (
+        socket.create_connection((address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as wrapped,
+    ):
+        yield wrapped
+
+
+def get(address: str, name: str, path: str, context: ssl.SSLContext) -> tuple[int, dict[str, str], bytes]:
+    """Ask a node for a path of a site over HTTPS; return status, headers and body."""
+    with secure(address, name, context) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, dict(response.getheaders()), response.read()
+
+
+def legacy(minimum: ssl.TLSVersion, maximum: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0") -> ssl.SSLContext:
+    """Return a client of bygone days, that would agree to anything within these bounds."""
+    context = UNTRUSTED()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = minimum, maximum
+    context.set_ciphers(ciphers)
+    return context
+
+
+def test_its_certificate_is_the_platforms(address: str, domain: str, trust: ssl.SSLContext) -> None:
+    for name in (domain, f"www.{domain}"):
+        with secure(address, name, trust) as connection:
+            assert connection.version() == "TLSv1.3"
+
+
+def test_who_does_not_know_the_ca_is_warned(address: str, domain: str) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError), secure(address, domain, ssl.create_default_context()):
+        pass
+
+
+def test_it_presents_the_certificate_that_was_made_for_it(address: str, domain: str, secrets: dict[str, Any]) -> None:
+    with secure(address, domain, UNTRUSTED()) as connection:
+        presented = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+    assert presented == x509.load_pem_x509_certificates(secrets["ingress_certificate"].encode())[0]
+
+
+def test_http_leads_to_https(address: str, domain: str) -> None:
+    connection = http.client.HTTPConnection(address, 80, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", "/api/v1/posts?limit=1", headers={"Host": domain})
+        response = connection.getresponse()
+        assert response.status in (301, 308)
+        assert response.headers["Location"] == f"https://{domain}/api/v1/posts?limit=1"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
+def test_old_tls_is_refused_by_the_server(address: str, domain: str, version: ssl.TLSVersion) -> None:
+    with pytest.raises(ssl.SSLError, match="(?i)alert protocol version"):
+        with secure(address, domain, legacy(version, version)):
+            pass
+
+
+def test_tls_1_2_is_served_with_forward_secrecy_only(address: str, domain: str) -> None:
+    version = ssl.TLSVersion.TLSv1_2
+    with secure(address, domain, legacy(version, version)) as connection:
+        cipher = connection.cipher()
+    assert cipher and cipher[0].startswith("ECDHE-")
+    assert "GCM" in cipher[0] or "CHACHA20" in cipher[0]
+    for weak in ("kRSA", "AES128-SHA:AES256-SHA", "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"):
+        with pytest.raises(ssl.SSLError, match="(?i)handshake failure"):
+            with secure(address, domain, legacy(version, version, f"{weak}:@SECLEVEL=0")):
+                pass
+
+
+def test_http_2_is_spoken(address: str, domain: str, state: Path) -> None:
+    context = ssl.create_default_context(cafile=str(state / "ca.crt"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with secure(address, domain, context) as connection:
+        assert connection.selected_alpn_protocol() == "h2"
+
+
+def test_an_unknown_site_is_not_found(address: str, domain: str, trust: ssl.SSLContext) -> None:
+    status, headers, body = get(address, f"nobody.{domain}", "/", trust)
+    assert status == 404
+    assert "server" not in {name.lower() for name in headers}, "it tells what it is"
+    assert b"traefik" not in body.lower()
+
+
+def test_only_the_api_is_behind_it(address: str, domain: str, trust: ssl.SSLContext) -> None:
+    assert get(address, domain, "/api/v1/posts", trust)[0] == 200
+    for inside in ("/", "/health", "/metrics", "/dashboard/", "/ping", "/apix"):
+        assert get(address, domain, inside, trust)[0] == 404, inside
+
+
+@pytest.mark.parametrize("port", [8000, 8080, 8443])
+def test_its_own_ports_are_not_the_hosts(address: str, port: int) -> None:
+    with pytest.raises(OSError):
+        socket.create_connection((address, port), timeout=3).close()
+
+
+def test_one_runs_on_every_node(pods: Pods) -> None:
+    found = pods.core.list_namespaced_pod("ingress-nginx", label_selector="app.kubernetes.io/name=traefik").items
+    assert sorted(pod.spec.node_name for pod in found) == sorted(NODES)
+
+
+def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
+    found = confinements(pods, hosts, "ingress-nginx", "app.kubernetes.io/name=traefik")
+    assert found == dict.fromkeys(found, confined(10001))
+
+
+def test_it_knows_the_clients_own_address(pods: Pods, inventory: Any, domain: str, trust: ssl.SSLContext) -> None:
+    node = inventory.address("agent-1")
+    mark = f"/molecule-{time.time_ns()}"
+    with secure(node, domain, trust) as connection:
+        mine = connection.getsockname()[0]
+    get(node, domain, mark, trust)
+    [name] = [
+        pod.metadata.name
+        for pod in pods.core.list_namespaced_pod("ingress-nginx", label_selector="app.kubernetes.io/name=traefik").items
+        if pod.spec.node_name == "agent-1"
+    ]
+    limit = time.monotonic() + 10
+    lines: list[str] = []
+    while not lines and time.monotonic() < limit:
+        log = pods.core.read_namespaced_pod_log(name, "ingress-nginx", tail_lines=200)
+        lines = [line for line in log.splitlines() if mark in line]
+    assert lines, f"no request for {mark} in the log of {name}"
+    assert json.loads(lines[0])["ClientHost"] == mine
+
+
+def test_it_may_read_no_secret_of_the_data_stores(pods: Pods) -> None:
+    def allowed(namespace: str, resource: str) -> bool:
+        review = {
+            "spec": {
+                "user": "system:serviceaccount:ingress-nginx:traefik",
+                "resourceAttributes": {"namespace": namespace, "verb": "get", "resource": resource},
+            }
+        }
+        return bool(kubernetes.client.AuthorizationV1Api(pods.api).create_subject_access_review(review).status.allowed)
+
+    assert [n for n in ("infrastructure", "auth", "image-storage", "kube-system") if allowed(n, "secrets")] == []
+    assert allowed("api", "services")
