@@ -23,9 +23,12 @@ sys.path.insert(0, str(PLUGINS / "module_utils"))
 
 from preflight import hosts, inventory, platform, schema, variables, yaml_files  # noqa: E402
 from preflight.inventory import Inventory, Value  # noqa: E402
-from preflight.mistake import Mistake, summary  # noqa: E402
+from preflight.mistake import Mistake, in_order, summary  # noqa: E402
+from service_definition import load, load_schema  # noqa: E402
 
 ROOT = PLUGINS.parent
+SERVICES = ROOT / "services"
+SERVICE_SCHEMA = ROOT / "roles/service/files/service.schema.yml"
 PRECEDENCE = ("all_plugins_play", "all_plugins_inventory")
 
 
@@ -50,7 +53,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             mistakes = self._check_variables()
         else:
             mistakes = self._check_hosts(arguments["wanted"])
-        lines = list(dict.fromkeys(map(str, mistakes)))
+        lines = list(dict.fromkeys(map(str, in_order(mistakes))))
         for line in lines:
             Display().display(line, color=constants.COLOR_ERROR)
         if lines:
@@ -64,14 +67,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         files = [yaml_files.read_inventory(source) for source in sources]
         broken = [mistake for each in files for mistake in each.mistakes]
         if broken:  # Ansible has dropped whole files; what remains says nothing
-            return sorted(broken)
-        declared = schema.variables(self._directory)
-        everything = self._inventory(declared, files)
-        known = variables.known_names(ROOT, declared)
+            return broken
+        declared = variables.Declared.read(ROOT, self._directory)
+        everything = self._inventory(declared.schemas, files)
         mistakes = list(configuration(everything.source))
         mistakes += inventory.check(everything)
-        mistakes += variables.check(everything, declared, known, schema.required(self._directory))
-        mistakes += platform.check(everything, self._lookup(everything, declared), ROOT / "services")
+        mistakes += variables.check(everything, declared)
+        lookup = self._lookup(everything, declared.schemas)
+        mistakes += platform.check(everything, lookup, SERVICES)
+        if not mistakes:
+            mistakes += load(SERVICES, lookup("services_enabled").value, load_schema(SERVICE_SCHEMA))[1]
         return mistakes
 
     def _check_hosts(self, wanted: Mapping[str, Any]) -> list[Mistake]:
@@ -95,8 +100,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         groups = {name: list(members) for name, members in self._variables["groups"].items()}
         places = {}
         for name in {*groups, *groups["all"]}:
-            found = [each.where(name, "") for each in files]
-            places.update({name: where for where in found if where})
+            found = [where for each in files if (where := each.where(name, ""))]
+            if found:
+                places[name] = found[-1]
         source = ", ".join(names) or "inventory"
         definitions = yaml_files.Files(definitions=[entry for each in files for entry in each.definitions])
         definitions.definitions += yaml_files.read_vars(ROOT).definitions
@@ -135,9 +141,9 @@ def evaluate(hostvars: Mapping[str, Any], name: str) -> Any:
     try:
         return hostvars[name]
     except AnsibleUndefinedVariable as error:
-        return variables.Unusable(f"a template that does not evaluate ({error.message})")
+        return variables.Unusable(str(error.message))
     except Exception as error:  # whatever a template raises is the user's mistake, never our traceback
-        return variables.Unusable(f"a template that does not evaluate ({type(error).__name__})")
+        return variables.Unusable(type(error).__name__)
 
 
 def plain(value: Any) -> Any:
@@ -169,5 +175,10 @@ def configuration(source: str) -> Iterable[Mistake]:
     """With Ansible's own order the shared defaults would win over every inventory."""
     order = list(constants.VARIABLE_PRECEDENCE)
     if [entry for entry in order if entry in PRECEDENCE] != list(PRECEDENCE):
-        yield Mistake("ansible.cfg", "precedence", "Ansible's own order", "the project's ansible.cfg in use",
-                      "ANSIBLE_CONFIG=ansible.cfg")  # fmt: skip
+        yield Mistake(
+            "ansible.cfg",
+            "precedence",
+            "Ansible's own order",
+            "the project's ansible.cfg in use",
+            "ANSIBLE_CONFIG=ansible.cfg",
+        )

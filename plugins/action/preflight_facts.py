@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from preflight import hosts  # noqa: E402
+from preflight import hosts
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from secret_store import Refused, Store, ensure, for_services  # noqa: E402
+from secret_store import RefusedError, Store, ensure, for_services
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "read"], "default": "present"},
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _, options = self.validate_argument_spec(argument_spec=ARGUMENTS)
         try:
             return {**result, **run(options, check_mode=self._task.check_mode)}
-        except Refused as refusal:
+        except RefusedError as refusal:
             return {**result, "failed": True, "msg": str(refusal)}
 
 
@@ -57,5 +57,5 @@ def run(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if check_mode:  # the tasks that follow need values, also where nothing could be generated
         content, _ = ensure(store, wanted, dry_run=True)
     if content is None:
-        raise Refused(store.path, "no such file", "the secrets of this environment", "ansible-playbook site.yml")
+        raise RefusedError(store.path, "no such file", "the secrets of this environment", "ansible-playbook site.yml")
     return {"changed": False, "created": [], "secrets": content}

@@ -29,9 +29,10 @@ options:
     required: true
   wanted:
     description:
-      - What has to exist. C(name) with dots for maps inside of maps; C(kind) is one of password, token, user, access_key,
-        ec_key, authority (needs C(common_name)) and certificate (needs C(authority) and C(domains)).
-      - An entry with C(each) is made for every service whose service.yml has that key; C(SERVICE) in its name is replaced.
+      - What has to exist. C(name) with dots for maps inside of maps; C(kind) is one of password, token, user,
+        access_key, ec_key, authority (needs C(common_name)) and certificate (needs C(authority) and C(domains)).
+      - An entry with C(each) is made for every service whose service.yml has that key; C(SERVICE) in its name is
+        replaced.
     type: list
     elements: dict
     default: []

@@ -16,8 +16,8 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from preflight.mistake import summary  # noqa: E402
-from preflight.yaml_files import read_vars  # noqa: E402
+from preflight.mistake import summary
+from preflight.yaml_files import read_vars
 
 DOCUMENTATION = r"""
 name: strict_files

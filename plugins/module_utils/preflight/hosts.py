@@ -65,13 +65,16 @@ def ssh_reason(message: str) -> str:
     return found.group(0).strip() if found else "no answer over SSH"
 
 
-def check(inventory: Inventory, facts: Mapping[str, Facts], wanted: Mapping[str, Any],
-          allow_cgroup_v1: Mapping[str, bool]) -> Iterator[Mistake]:  # fmt: skip
+def check(
+    inventory: Inventory, facts: Mapping[str, Facts], wanted: Mapping[str, Any], allow_cgroup_v1: Mapping[str, bool]
+) -> Iterator[Mistake]:
     """`wanted` holds the supported systems and the minimum sizes of the profile (roles/preflight/vars/main.yml)."""
     for host in inventory.hosts():
         place = inventory.place(host)
         fact = facts.get(host, Facts(reached=False, reason="no answer"))
-        for what, found, want, example in host_findings(inventory, host, fact, wanted, allow_cgroup_v1.get(host, False)):
+        for what, found, want, example in host_findings(
+            inventory, host, fact, wanted, allow_cgroup_v1.get(host, False)
+        ):
             yield Mistake(place, f"{host} {what}", found, want, example)
     yield from clock_mistakes(inventory, facts, float(wanted["clock_skew_seconds"]))
 
@@ -79,8 +82,9 @@ def check(inventory: Inventory, facts: Mapping[str, Facts], wanted: Mapping[str,
 Finding = tuple[str, str, str, str]
 
 
-def host_findings(inventory: Inventory, host: str, facts: Facts, wanted: Mapping[str, Any],
-                  allow_cgroup_v1: bool) -> Iterator[Finding]:  # fmt: skip
+def host_findings(
+    inventory: Inventory, host: str, facts: Facts, wanted: Mapping[str, Any], allow_cgroup_v1: bool
+) -> Iterator[Finding]:
     variables = inventory.variables.get(host, {})
     user = str(variables["ansible_user"].value) if "ansible_user" in variables else "ops"
     if not facts.reached:
@@ -88,8 +92,12 @@ def host_findings(inventory: Inventory, host: str, facts: Facts, wanted: Mapping
         yield "connection", show(facts.reason, ""), f"an SSH login as {user}", f"ssh {user}@{address} true"
         return
     if not facts.root:
-        yield ("sudo", show(facts.root_reason or "no root rights", ""), f"sudo without a password for {user}",
-               f"/etc/sudoers.d/{user}: {user} ALL=(ALL) NOPASSWD: ALL")  # fmt: skip
+        yield (
+            "sudo",
+            show(facts.root_reason or "no root rights", ""),
+            f"sudo without a password for {user}",
+            f"/etc/sudoers.d/{user}: {user} ALL=(ALL) NOPASSWD: ALL",
+        )
     yield from system_findings(facts, wanted, allow_cgroup_v1)
     yield from size_findings(facts, wanted)
 
@@ -106,8 +114,12 @@ def system_findings(facts: Facts, wanted: Mapping[str, Any], allow_cgroup_v1: bo
     if values.get("init", "systemd") != "systemd":
         yield "init", values["init"], "systemd as process 1", "systemd"
     if values.get("cgroup") != "cgroup2fs" and not allow_cgroup_v1:
-        yield ("cgroups", "version 1", "version 2 (Kubernetes 1.35 and newer refuse version 1)",
-               "systemd.unified_cgroup_hierarchy=1 on the kernel's command line")  # fmt: skip
+        yield (
+            "cgroups",
+            "version 1",
+            "version 2 (Kubernetes 1.35 and newer refuse version 1)",
+            "systemd.unified_cgroup_hierarchy=1 on the kernel's command line",
+        )
     minimum = str(wanted["python"])
     python = values.get("python", "")
     if not python:
@@ -117,12 +129,20 @@ def system_findings(facts: Facts, wanted: Mapping[str, Any], allow_cgroup_v1: bo
     options = values.get("mount_options", "").split(",")
     for option in ("ro", "noexec"):
         if option in options:
-            yield "/var/lib", f"it mounted {option}", "a file system to write and to run programs", "mount option rw,exec"
+            yield (
+                "/var/lib",
+                f"it mounted {option}",
+                "a file system to write and to run programs",
+                "mount option rw,exec",
+            )
 
 
 def size_findings(facts: Facts, wanted: Mapping[str, Any]) -> Iterator[Finding]:
     sizes = wanted["minimum"]
-    for name, what, key in (("memory_kib", "memory", "memory_mib"), ("disk_free_kib", "free disk at /var/lib", "disk_mib")):
+    for name, what, key in (
+        ("memory_kib", "memory", "memory_mib"),
+        ("disk_free_kib", "free disk at /var/lib", "disk_mib"),
+    ):
         found, minimum = facts.number(name), int(sizes[key])
         if found is None:
             yield what, "no answer", f"at least {minimum} MiB", f"{minimum} MiB"
@@ -148,5 +168,10 @@ def clock_mistakes(inventory: Inventory, facts: Mapping[str, Facts], limit: floa
         difference = offset - middle
         if abs(difference) - facts[host].clock_margin > limit:
             side = "ahead of" if difference > 0 else "behind"
-            yield Mistake(inventory.place(host), f"{host} clock", f"{abs(difference):.0f} s {side} the other hosts",
-                          f"at most {limit:g} s between hosts", "timedatectl set-ntp true")  # fmt: skip
+            yield Mistake(
+                inventory.place(host),
+                f"{host} clock",
+                f"{abs(difference):.0f} s {side} the other hosts",
+                f"at most {limit:g} s between hosts",
+                "timedatectl set-ntp true",
+            )

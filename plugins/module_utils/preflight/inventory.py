@@ -15,8 +15,7 @@ CLUSTER, SERVER, AGENT = "k3s_cluster", "server", "agent"
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # RFC 5737 and RFC 3849: never somebody's own host, so a value from there was not edited.
 EXAMPLE_NETWORKS = [
-    ipaddress.ip_network(network)
-    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+    ipaddress.ip_network(network) for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
 EXAMPLE_DOMAIN = re.compile(r"(^|\.)example(\.(com|net|org|edu))?$")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -72,37 +71,67 @@ def group_mistakes(inventory: Inventory) -> Iterator[Mistake]:
     groups = inventory.groups
     everyone = groups.get("all", [])
     if not everyone:
-        yield Mistake(inventory.source, CLUSTER, "no hosts", f"at least one host in group {SERVER}",
-                      "server-1: {ansible_host: 10.20.0.11}")  # fmt: skip
+        yield Mistake(
+            inventory.source,
+            CLUSTER,
+            "no hosts",
+            f"at least one host in group {SERVER}",
+            "server-1: {ansible_host: 10.20.0.11}",
+        )
         return
     servers, agents = groups.get(SERVER, []), groups.get(AGENT, [])
     missing = [name for name in (CLUSTER, SERVER) if name not in groups]
     for name in missing:
         similar = closest(name, (known for known in groups if known not in ("all", "ungrouped")), 0.75)
         found = f"the group {similar}" if similar else "no such group"
-        yield Mistake(inventory.place(similar or ""), name, found, f"a group {name}",
-                      f"{CLUSTER}: {{children: {{server: {{hosts: ...}}, agent: {{hosts: ...}}}}}}")  # fmt: skip
+        yield Mistake(
+            inventory.place(similar or ""),
+            name,
+            found,
+            f"a group {name}",
+            f"{CLUSTER}: {{children: {{server: {{hosts: ...}}, agent: {{hosts: ...}}}}}}",
+        )
     if SERVER in groups and not servers:
-        yield Mistake(inventory.place(SERVER), SERVER, "no hosts", "1, 3 or 5 hosts",
-                      "server-1: {ansible_host: 10.20.0.11}")  # fmt: skip
+        yield Mistake(
+            inventory.place(SERVER), SERVER, "no hosts", "1, 3 or 5 hosts", "server-1: {ansible_host: 10.20.0.11}"
+        )
     for host in servers:
         if host in agents:
-            yield Mistake(inventory.place(host), host, f"it in the groups {SERVER} and {AGENT}",
-                          "each host in one of the two", f"{host} in {SERVER} alone (servers run workloads too)")  # fmt: skip
+            yield Mistake(
+                inventory.place(host),
+                host,
+                f"it in the groups {SERVER} and {AGENT}",
+                "each host in one of the two",
+                f"{host} in {SERVER} alone (servers run workloads too)",
+            )
     if servers and len(servers) % 2 == 0:
-        yield Mistake(inventory.place(SERVER), SERVER, f"{len(servers)} hosts", "an odd number, for etcd's majority",
-                      f"{len(servers) - 1} or {len(servers) + 1} servers")  # fmt: skip
+        yield Mistake(
+            inventory.place(SERVER),
+            SERVER,
+            f"{len(servers)} hosts",
+            "an odd number, for etcd's majority",
+            f"{len(servers) - 1} or {len(servers) + 1} servers",
+        )
     if missing:
         return
     for host in groups[CLUSTER]:
         if host not in servers and host not in agents:
-            yield Mistake(inventory.place(host), host, f"it in {CLUSTER} alone", f"each host in {SERVER} or {AGENT}",
-                          f"{host} below {CLUSTER}.children.{AGENT}.hosts")  # fmt: skip
+            yield Mistake(
+                inventory.place(host),
+                host,
+                f"it in {CLUSTER} alone",
+                f"each host in {SERVER} or {AGENT}",
+                f"{host} below {CLUSTER}.children.{AGENT}.hosts",
+            )
     for host in (*servers, *agents):
         if host not in groups[CLUSTER]:
-            yield Mistake(inventory.place(host), host, f"it outside of {CLUSTER}",
-                          f"{SERVER} and {AGENT} as children of {CLUSTER}",
-                          f"{CLUSTER}: {{children: {{server: ..., agent: ...}}}}")  # fmt: skip
+            yield Mistake(
+                inventory.place(host),
+                host,
+                f"it outside of {CLUSTER}",
+                f"{SERVER} and {AGENT} as children of {CLUSTER}",
+                f"{CLUSTER}: {{children: {{server: ..., agent: ...}}}}",
+            )
 
 
 def name_mistakes(inventory: Inventory) -> Iterator[Mistake]:
@@ -111,8 +140,13 @@ def name_mistakes(inventory: Inventory) -> Iterator[Mistake]:
             suggestion = re.sub(r"[^a-z0-9-]+", "-", host.lower()).strip("-")[:63].strip("-") or "server-1"
             if re.fullmatch(r"[0-9.]+|.*:.*", host):
                 suggestion = f"server-1: {{ansible_host: {host}}}"
-            yield Mistake(inventory.place(host), "host name", show(host, ""),
-                          "lower-case letters, digits and dashes (at most 63), as node names are", suggestion)  # fmt: skip
+            yield Mistake(
+                inventory.place(host),
+                "host name",
+                show(host, ""),
+                "lower-case letters, digits and dashes (at most 63), as node names are",
+                suggestion,
+            )
 
 
 def address_mistakes(inventory: Inventory) -> Iterator[Mistake]:
@@ -122,17 +156,32 @@ def address_mistakes(inventory: Inventory) -> Iterator[Mistake]:
         value = inventory.host_value(host)
         key = addresses.get(host, value.value)
         if key in owner:
-            yield Mistake(value.where, f"{host}.ansible_host", f"{key}, which {owner[key]} has too",
-                          "an address of its own for each host", free_address(addresses))  # fmt: skip
+            yield Mistake(
+                value.where,
+                f"{host}.ansible_host",
+                f"{key}, which {owner[key]} has too",
+                "an address of its own for each host",
+                free_address(addresses),
+            )
         owner.setdefault(key, host)
     for host, address in addresses.items():
         if address.version == 6:
-            yield Mistake(inventory.host_value(host).where, f"{host}.ansible_host", str(address),
-                          "an IPv4 address (IPv6 and mixed clusters are not supported)", "10.20.0.11")  # fmt: skip
+            yield Mistake(
+                inventory.host_value(host).where,
+                f"{host}.ansible_host",
+                str(address),
+                "an IPv4 address (IPv6 and mixed clusters are not supported)",
+                "10.20.0.11",
+            )
     examples = [str(address) for address in addresses.values() if is_example(address)]
     if examples:
-        yield Mistake(inventory.source, "ansible_host", "the documentation's " + ", ".join(examples),
-                      "the addresses of your own hosts", "10.20.0.11")  # fmt: skip
+        yield Mistake(
+            inventory.source,
+            "ansible_host",
+            "the documentation's " + ", ".join(examples),
+            "the addresses of your own hosts",
+            "10.20.0.11",
+        )
 
 
 def is_example(address: Address) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,16 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./:-]*|\d+\.\d+\.\d+\.\d+(/\d+)?|\d+[A-Z][a-z]?", value):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def in_order(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """By file and line, so that a user can go through a file from top to bottom."""
+
+    def key(mistake: Mistake) -> tuple[str, int, str]:
+        place, _, line = mistake.where.rpartition(":")
+        return (place, int(line), mistake.path) if line.isdigit() else (mistake.where, 0, mistake.path)
+
+    return sorted(mistakes, key=key)
 
 
 def summary(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
@@ -11,7 +11,6 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str | None:
     return found[0] if found else None
 
 
-def is_ours(name: str, known: Collection[str]) -> bool:
-    """Does an unknown variable look like one of ours? Users may have variables of their own; those stay unnoticed."""
-    prefixes = {entry.split("_", 1)[0] for entry in known if "_" in entry}
-    return name.split("_", 1)[0] in prefixes if "_" in name else False
+def prefix_of(name: str, prefixes: Iterable[str]) -> str | None:
+    """The prefix that makes an unknown variable look like one of ours; users' other variables stay unnoticed."""
+    return next((prefix for prefix in sorted(prefixes) if name.startswith(f"{prefix}_")), None)

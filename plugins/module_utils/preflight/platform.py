@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from .inventory import AGENT, EXAMPLE_DOMAIN, SERVER, Inventory, Value, is_example
 from .mistake import Mistake, show
@@ -46,55 +43,75 @@ def network_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
     for first, second in combinations(networks, 2):
         if networks[first].overlaps(networks[second]):
             value = lookup(second)
-            yield Mistake(value.where, second, f"{networks[second]}, which overlaps {first} {networks[first]}",
-                          "networks that do not overlap", free())  # fmt: skip
+            yield Mistake(
+                value.where,
+                second,
+                f"{networks[second]}, which overlaps {first} {networks[first]}",
+                "networks that do not overlap",
+                free(),
+            )
     for name, network in networks.items():
         inside = [f"{host} ({address})" for host, address in addresses.items() if address in network]
         if inside:
-            yield Mistake(lookup(name).where, name, f"{network}, which holds {', '.join(inside)}",
-                          "a network without any of the hosts", free())  # fmt: skip
+            yield Mistake(
+                lookup(name).where,
+                name,
+                f"{network}, which holds {', '.join(inside)}",
+                "a network without any of the hosts",
+                free(),
+            )
 
 
 def domain_mistakes(lookup: Lookup) -> Iterator[Mistake]:
     domain = lookup("platform_domain")
     if isinstance(domain.value, str) and EXAMPLE_DOMAIN.search(domain.value):
-        yield Mistake(domain.where, "platform_domain", f"the documentation's {show(domain.value, '')}",
-                      "a domain of your own", "platform.mycompany.com")  # fmt: skip
+        yield Mistake(
+            domain.where,
+            "platform_domain",
+            f"the documentation's {show(domain.value, '')}",
+            "a domain of your own",
+            "platform.mycompany.com",
+        )
 
 
 def profile_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
     servers, hosts = len(inventory.groups.get(SERVER, [])), len(inventory.hosts())
     profile = lookup("platform_profile")
     if profile.value == "ha" and 0 < servers < 3:
-        yield Mistake(inventory.place(SERVER), SERVER, f"{servers} host{'' if servers == 1 else 's'}",
-                      "three or five servers for platform_profile ha", "3 servers, or platform_profile: small")  # fmt: skip
+        yield Mistake(
+            inventory.place(SERVER),
+            SERVER,
+            f"{servers} host{'' if servers == 1 else 's'}",
+            "three or five servers for platform_profile ha",
+            "3 servers, or platform_profile: small",
+        )
     for name in MEMBERS:
         members = lookup(name)
         if type(members.value) is int and members.value > hosts > 0:
-            yield Mistake(members.where, name, f"{members.value} with {hosts} hosts",
-                          f"at most one member on each host of {SERVER} and {AGENT}", str(hosts))  # fmt: skip
+            yield Mistake(
+                members.where,
+                name,
+                f"{members.value} with {hosts} hosts",
+                f"at most one member on each host of {SERVER} and {AGENT}",
+                str(hosts),
+            )
 
 
 def service_mistakes(lookup: Lookup, services: Path) -> Iterator[Mistake]:
-    """Every service that is enabled exists, and so does every other service that it calls."""
+    """Every service that is enabled has a folder."""
     enabled = lookup("services_enabled")
-    if not isinstance(enabled.value, list) or not services.is_dir():
-        return
-    known: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(services.glob("*/service.yml")):
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        known[path.parent.name] = document if isinstance(document, dict) else {}
-    for index, name in enumerate(enabled.value):
-        if not isinstance(name, str):
-            continue
-        if name not in known:
+    known = service_folders(services)
+    for index, name in enumerate(enabled.value if isinstance(enabled.value, list) else []):
+        if isinstance(name, str) and name not in known:
             guess = closest(name, known, 0.6)
-            yield Mistake(enabled.where, f"services_enabled[{index}]", show(name, ""),
-                          f"{guess} (did you mean that?)" if guess else "the name of a folder in services/",
-                          guess or ", ".join(known))  # fmt: skip
-            continue
-        missing = [callee for callee in known[name].get("callees", []) if callee in known]
-        for callee in missing:
-            if callee not in enabled.value:
-                yield Mistake(enabled.where, "services_enabled", f"{name} without {callee}, which it calls",
-                              "every service that an enabled service calls", f"[{name}, {callee}]")  # fmt: skip
+            yield Mistake(
+                enabled.where,
+                f"services_enabled[{index}]",
+                show(name, ""),
+                f"{guess} (did you mean that?)" if guess else "the name of a folder in services/",
+                guess or ", ".join(known),
+            )
+
+
+def service_folders(services: Path) -> list[str]:
+    return sorted(path.parent.name for path in services.glob("*/service.yml"))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
+from jsonschema.exceptions import ValidationError  # type: ignore[import-untyped]
 
 from .mistake import as_yaml, show
 from .names import closest
@@ -27,15 +27,17 @@ DEFINITIONS = "definitions.yml"
 FORMATS = FormatChecker(formats=())
 
 
-@FORMATS.checks("ipv4-address", raises=ValueError)
 def is_address(value: object) -> bool:
     return not isinstance(value, str) or bool(ipaddress.IPv4Address(value))
 
 
-@FORMATS.checks("ipv4-network", raises=ValueError)
 def is_network(value: object) -> bool:
     """Without a mask a network is one address, and with host bits set it is a typing error."""
     return not isinstance(value, str) or ("/" in value and bool(ipaddress.IPv4Network(value)))
+
+
+FORMATS.checks("ipv4-address", raises=ValueError)(is_address)
+FORMATS.checks("ipv4-network", raises=ValueError)(is_network)
 
 
 def topics(directory: Path) -> dict[str, Schema]:

@@ -111,8 +111,13 @@ def read(path: Path, files: Files) -> None:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        report(line, f"the byte 0x{raw[error.start]:02x}, which is not UTF-8", "UTF-8",
-               f"iconv -f latin1 -t utf-8 {where}", "encoding")  # fmt: skip
+        report(
+            line,
+            f"the byte 0x{raw[error.start]:02x}, which is not UTF-8",
+            "UTF-8",
+            f"iconv -f latin1 -t utf-8 {where}",
+            "encoding",
+        )
         return
     if "\r" in text:
         line = text.split("\r", maxsplit=1)[0].count("\n") + 1
@@ -140,7 +145,7 @@ def read(path: Path, files: Files) -> None:
     except yaml.YAMLError:
         report(1, "a character that YAML forbids", "printable text", EXAMPLE)
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def beside_variables(path: Path) -> bool:
@@ -168,9 +173,14 @@ def visit(node: yaml.Node, path: str, loader: yaml.SafeLoader, where: str, files
         name = f"{path}.{key.value}" if path else key.value
         if key.value in seen and key.value != "<<":
             files.mistakes.append(
-                Mistake(f"{where}:{line}", name, f"the key twice (also in line {seen[key.value]})", "each key once",
-                        f"delete one of the two lines {seen[key.value]} and {line}")
-            )  # fmt: skip
+                Mistake(
+                    f"{where}:{line}",
+                    name,
+                    f"the key twice (also in line {seen[key.value]})",
+                    "each key once",
+                    f"delete one of the two lines {seen[key.value]} and {line}",
+                )
+            )
         seen.setdefault(key.value, line)
         files.definitions.append(Definition(key.value, f"{where}:{line}", scalar(value, loader)))
         visit(value, name, loader, where, files)
@@ -179,5 +189,5 @@ def visit(node: yaml.Node, path: str, loader: yaml.SafeLoader, where: str, files
 def scalar(node: yaml.Node, loader: yaml.SafeLoader) -> Any:
     """True, False or None: the values that are looked up here; ... for all others."""
     if isinstance(node, yaml.ScalarNode) and node.tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"):
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     return ...
