@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # One static program and the public CAs it checks upstreams and OIDC providers against; nothing else, not even a shell.
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 root="$WORK/root"
 mkdir -p "$root/etc/ssl/certs" "$root/usr/local/bin"

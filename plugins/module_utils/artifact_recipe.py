@@ -19,8 +19,9 @@ import yaml
 
 LANES = ("go", "debian", "light")
 FIELDS = ("description", "version", "needs", "params", "paths", "outputs", "lane", "seconds")
-# What every build.sh may use; stands beside the release lock, which is no input of a build.
-LIBRARY = ("lib.sh", "oci_image.py")
+# What a build.sh may use, and the word in it that tells that it does; so a change of how images are written does not
+# build Kubernetes anew. All of it is reached through lib.sh.
+LIBRARY = {"lib.sh": "", "debian.sh": "debian_rootfs", "debian_cache.sh": "debian_rootfs", "oci_image.py": "oci_"}
 # What tools leave behind beside sources; never an input.
 IGNORED = {"__pycache__", ".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules"}
 IGNORED_SUFFIXES = (".pyc", ".egg-info", ".swp", "~")
@@ -84,11 +85,11 @@ class Recipe:
                 raise ArtifactError(f"{where}: unknown field '{field}', {hint}")
         outputs = _strings(where, data, "outputs")
         if not outputs or any("/" in output or output == "manifest.json" for output in outputs):
-            raise ArtifactError(f"{where}: outputs must list at least one plain file name, for example [traefik.tar.zst]")
+            raise ArtifactError(f"{where}: outputs must list plain file names, for example [traefik.tar.zst]")
         if data.get("lane") not in LANES:
             raise ArtifactError(f"{where}: lane is {data.get('lane')!r}, must be one of {', '.join(LANES)}")
         if not isinstance(data.get("seconds"), int):
-            raise ArtifactError(f"{where}: seconds must be the typical cold build time as a whole number, for example 90")
+            raise ArtifactError(f"{where}: seconds must be the typical cold build time, for example 90")
         if not (directory / "build.sh").is_file():
             raise ArtifactError(f"{directory}: has a recipe.yml but no build.sh")
         paths = _strings(where, data, "paths")
@@ -204,10 +205,11 @@ class Catalog:
         if set(recipe.params) != {key for key, _ in request.params}:
             wanted = ":".join([recipe.name, *(f"<{param}>" for param in recipe.params)])
             raise ArtifactError(f"artifact '{request.label}': wanted {wanted}")
+        script = (recipe.directory / "build.sh").read_text(encoding="utf-8")
         return {
             "format": FORMAT,
             "recipe": self._tree(recipe.directory),
-            "library": {name: sha256_of(self.library / name) for name in LIBRARY},
+            "library": {name: sha256_of(self.library / name) for name, word in LIBRARY.items() if word in script},
             "versions": self.recipe_versions(request),
             "needs": {need.label: self.key(need, (*parents, request.label)) for need in self.needs(request)},
             "paths": self._paths(recipe, dict(request.params)),

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import http.client
 import re
-import socket
 import time
 import urllib.error
 import urllib.parse
@@ -20,10 +19,10 @@ from typing import Any
 
 import yaml
 
-if __package__:  # packed by Ansible
-    from .artifact_recipe import ArtifactError, digest_of
-else:  # the command line and the tests
-    from artifact_recipe import ArtifactError, digest_of  # type: ignore[no-redef,unused-ignore]
+if not __package__:  # the command line and the tests
+    from artifact_recipe import ArtifactError, digest_of
+else:  # packed by Ansible
+    from .artifact_recipe import ArtifactError, digest_of  # type: ignore[import-not-found,no-redef,unused-ignore]
 
 ATTEMPTS = 4
 TIMEOUT = 30
@@ -47,7 +46,8 @@ class Release:
 
     @property
     def key(self) -> str:
-        return digest_of({file.file: file.sha256 for file in self.files})
+        """Names a place in the store, as the key of a recipe does."""
+        return str(digest_of({file.file: file.sha256 for file in self.files}))
 
 
 def load_lock(path: Path) -> dict[str, Release]:
@@ -98,7 +98,7 @@ def _download(item: ReleaseFile, target: Path) -> str:
             sha256, size = hashlib.sha256(), 0
             while chunk := response.read(CHUNK):
                 if size == 0 and _is_page(response.headers.get("Content-Type", ""), chunk):
-                    raise ArtifactError(f"{item.url}: answered with an HTML page instead of {item.file}: a proxy's login?")
+                    raise ArtifactError(f"{item.url}: answered with an HTML page, not with {item.file}")
                 sha256.update(chunk)
                 out.write(chunk)
                 size += len(chunk)
@@ -106,12 +106,13 @@ def _download(item: ReleaseFile, target: Path) -> str:
                 raise _TransientError(f"truncated, {size} of {length} bytes")
             return sha256.hexdigest()
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in TRANSIENT:
             raise _TransientError(f"HTTP {error.code}") from error
         raise ArtifactError(f"{item.url}: HTTP {error.code} {error.reason}") from error
     except http.client.IncompleteRead as error:
         raise _TransientError("truncated") from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, socket.timeout, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _TransientError(str(getattr(error, "reason", "") or error or type(error).__name__)) from error
 
 
@@ -129,7 +130,7 @@ def _is_page(content_type: str, start: bytes) -> bool:
 
 
 def refresh(name: str, sources: Path, lock: Path, versions: Mapping[str, Any]) -> Release:
-    """Pin a release anew: read the checksums that upstream publishes for the version in versions.yml, write the lock."""
+    """Pin a release anew: write the lock from what upstream publishes for the version in versions.yml."""
     known = _mapping(sources)
     if name not in known:
         raise ArtifactError(f"{sources}: no source named '{name}', known: {', '.join(sorted(known)) or 'none'}")
@@ -143,6 +144,8 @@ def refresh(name: str, sources: Path, lock: Path, versions: Mapping[str, Any]) -
         with _open(sums_url) as response:
             text = response.read(CHUNK).decode("utf-8", "replace")
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ArtifactError(f"{sums_url}: cannot be read: {error}") from error
     sums = {file.lstrip("*"): digest for digest, file in re.findall(r"^([0-9a-f]{64})\s+(\S+)$", text, re.MULTILINE)}
     files = []

@@ -28,12 +28,22 @@ from typing import Any
 
 import yaml
 
-if __package__:  # packed by Ansible
-    from .artifact_recipe import ArtifactError, Catalog, Request, sha256_of
-    from .artifact_release import Release, fetch, load_lock, refresh
-else:  # the command line and the tests
-    from artifact_recipe import ArtifactError, Catalog, Request, sha256_of  # type: ignore[no-redef,unused-ignore]
-    from artifact_release import Release, fetch, load_lock, refresh  # type: ignore[no-redef,unused-ignore]
+if not __package__:  # the command line and the tests
+    from artifact_recipe import ArtifactError, Catalog, Request, sha256_of
+    from artifact_release import Release, fetch, load_lock, refresh
+else:  # packed by Ansible
+    from .artifact_recipe import (  # type: ignore[import-not-found,no-redef,unused-ignore]
+        ArtifactError,
+        Catalog,
+        Request,
+        sha256_of,
+    )
+    from .artifact_release import (  # type: ignore[import-not-found,no-redef,unused-ignore]
+        Release,
+        fetch,
+        load_lock,
+        refresh,
+    )
 
 LOG_TAIL = 30
 MANIFEST = "manifest.json"
@@ -107,7 +117,9 @@ class Store:
         finally:
             remove_tree(path)
 
-    def adopt(self, request: Request, key: str, made: Path, facts: Mapping[str, Any], outputs: Sequence[str]) -> Artifact:
+    def adopt(
+        self, request: Request, key: str, made: Path, facts: Mapping[str, Any], outputs: Sequence[str]
+    ) -> Artifact:
         """Move what was made to its place in the store, in one step."""
         entries = {
             name: {"sha256": sha256_of(made / name), "size": (made / name).stat().st_size} for name in sorted(outputs)
@@ -266,6 +278,12 @@ class Engine:
         return artifacts, list(jobs.values())
 
     def _plan_release(self, request: Request, release: Release, jobs: dict[str, Job]) -> Artifact:
+        wanted = self.catalog.versions.get(f"{release.name}_version", release.version)
+        if release.version != str(wanted):
+            raise ArtifactError(
+                f"artifact '{release.name}': the release lock pins {release.version}, versions.yml wants {wanted};"
+                f" run python plugins/module_utils/artifact_store.py refresh {release.name}"
+            )
         found = self.store.find(request, release.key)
         if found:
             return found
@@ -389,7 +407,7 @@ class Engine:
         begin = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["nice", "bash", "-euo", "pipefail", "build.sh"],
+                ["nice", "bash", "-euo", "pipefail", str(recipe_copy / "build.sh")],
                 cwd=recipe_copy,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -411,7 +429,8 @@ class Engine:
         took = f"{time.monotonic() - begin:.0f} s"
         if code:
             raise ArtifactError(
-                f"artifact '{request.label}': build.sh ended with code {code} after {took}; its whole log: {log}", tail(log)
+                f"artifact '{request.label}': build.sh ended with code {code} after {took}; its whole log: {log}",
+                tail(log),
             )
         found = sorted(path.name for path in out.iterdir())
         if found != sorted(recipe.outputs):
@@ -538,7 +557,11 @@ def make_engine(
     go = tool("go")
     try:
         answer = subprocess.run(
-            [go, "env", "GOVERSION"], capture_output=True, text=True, check=True, env={**os.environ, "GOTOOLCHAIN": "local"}
+            [go, "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "GOTOOLCHAIN": "local"},
         )
         go_version = answer.stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
@@ -555,7 +578,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=os.environ.get("SLIPWAY_CACHE", "~/.cache/slipway"))
     parser.add_argument("--lock", type=Path, default=files / "release.lock.yml")
     actions = parser.add_subparsers(dest="action", required=True)
-    for action, text in (("build", "make artifacts exist"), ("plan", "show what build would do"), ("key", "print keys")):
+    for action, text in (
+        ("build", "make artifacts exist"),
+        ("plan", "show what build would do"),
+        ("key", "print keys"),
+    ):
         sub = actions.add_parser(action, help=text)
         sub.add_argument("names", nargs="+", metavar="name", help="a recipe's name, with parameters as in service:auth")
         sub.add_argument("--provider", choices=("build", "release"), default="build")

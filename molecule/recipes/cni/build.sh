@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 module=github.com/containernetworking/plugins
 for plugin in main/bridge ipam/host-local main/loopback meta/portmap; do

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 module=github.com/containerd/containerd/v2
 for program in containerd containerd-shim-runc-v2 ctr; do

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 go_build coredns .

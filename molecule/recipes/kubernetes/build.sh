@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The version carries +lab1, so that nobody takes a node of the lab for one of the official release.
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 IFS=. read -r major minor _ <<<"$VERSION"
 flags=""

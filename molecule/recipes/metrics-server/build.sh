@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 go_build metrics-server sigs.k8s.io/metrics-server/cmd/metrics-server \
-  "-X k8s.io/component-base/version.gitVersion=v$VERSION"
+  "-X k8s.io/client-go/pkg/version.gitVersion=v$VERSION"

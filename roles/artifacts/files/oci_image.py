@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import platform
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -69,7 +68,7 @@ class Blobs:
         fresh = self.directory / "layer.new"
         plain, packed = hashlib.sha256(), hashlib.sha256()
         with fresh.open("wb") as file:
-            sink = _Digesting(file, packed)
+            sink: Any = _Digesting(file, packed)
             # A fixed number of threads: the frames, and so the digest, depend on whether there are any.
             with zstandard.ZstdCompressor(level=LAYER_LEVEL, threads=2).stream_writer(sink, closefd=False) as stream:
                 _write_layer(layer, owner, _Digesting(stream, plain))
@@ -79,15 +78,12 @@ class Blobs:
         return {"mediaType": LAYER, "digest": digest, "size": size}, f"sha256:{plain.hexdigest()}"
 
 
-class _Digesting(io.RawIOBase):
+class _Digesting:
     """Passes on what is written and keeps its digest."""
 
     def __init__(self, sink: Any, digest: Any) -> None:
         self.sink = sink
         self.digest = digest
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data: Any) -> int:
         self.digest.update(data)
@@ -301,4 +297,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
