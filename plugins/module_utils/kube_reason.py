@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -75,7 +75,7 @@ def _deployment(obj: Object) -> State:
     if updated < replicas:
         return State(f"{updated} of {replicas} pods are of the new version")
     if status.get("replicas", 0) > updated:
-        return State(f"{status['replicas'] - updated} pods of the old version still run")
+        return State(f"pods of the old version that still run: {status['replicas'] - updated}")
     if available < updated:
         return State(f"{available} of {replicas} pods are available")
     return State()
@@ -123,7 +123,7 @@ def _job(obj: Object) -> State:
             return State(f"it has failed: {_because(condition)}", final=True)
     if obj["spec"].get("suspend"):
         return State("it is suspended")
-    return State(f"{status.get('active', 0)} pods are active, {status.get('failed', 0)} have failed")
+    return State(f"active pods: {status.get('active', 0)}, failed: {status.get('failed', 0)}")
 
 
 def _pod(obj: Object) -> State:
@@ -360,5 +360,5 @@ def _age(when: str, now: datetime) -> str:
     except ValueError:
         return "at an unknown time"
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
+        moment = moment.replace(tzinfo=UTC)
     return f"{max(0, int((now - moment).total_seconds()))} s ago"

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-try:
-    from .preflight.mistake import Mistake, as_yaml
-    from .preflight.names import closest
-    from .preflight.schema import check, resolve
-except ImportError:  # outside of Ansible, where this directory is on the path
-    from preflight.mistake import Mistake, as_yaml  # type: ignore[no-redef,unused-ignore]
-    from preflight.names import closest  # type: ignore[no-redef,unused-ignore]
-    from preflight.schema import check, resolve  # type: ignore[no-redef,unused-ignore]
+from preflight.mistake import Mistake, as_yaml
+from preflight.names import closest
+from preflight.schema import check, resolve
 
 Definition = dict[str, Any]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -113,7 +113,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         answer = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-        body: bytes = answer.read()
+        body: bytes = answer.read()  # type: ignore[no-untyped-call]
         if answer.status >= 400:
             raise ApiException(status=answer.status, reason=body.decode(errors="replace"))
         return body
@@ -160,7 +160,7 @@ def explain(cluster: Cluster, target: dict[str, Any], found: State, waited: floa
         if container and container.started
         else []
     )
-    return report(
+    text: str = report(
         kind,
         name,
         namespace,
@@ -171,8 +171,9 @@ def explain(cluster: Cluster, target: dict[str, Any], found: State, waited: floa
         pods=pods,
         events=cluster.get(f"/api/v1/namespaces/{namespace}/events", limit=1000).get("items", []),
         log=log,
-        now=datetime.now(timezone.utc),
+        now=datetime.now(UTC),
     )
+    return text
 
 
 def wait(cluster: Cluster, targets: list[dict[str, Any]], options: dict[str, Any]) -> tuple[float, str]:
@@ -221,7 +222,7 @@ def one_line(error: BaseException) -> str:
 
 def main() -> None:
     kinds = sorted(PATHS)
-    target = {
+    target: dict[str, dict[str, Any]] = {
         "kind": {"type": "str", "choices": kinds},
         "name": {"type": "str"},
         "namespace": {"type": "str"},
@@ -234,8 +235,10 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {key: {**value, "required": True} for key, value in target.items()}
-                | {"timeout": {"type": "int"}},
+                "options": {
+                    **{key: {**value, "required": True} for key, value in target.items()},
+                    "timeout": {"type": "int"},
+                },
             },
             "timeout": {"type": "int", "default": 180},
             "log_lines": {"type": "int", "default": 15},
@@ -254,7 +257,7 @@ def main() -> None:
     if options["kind"]:
         targets.append({key: options[key] for key in target})
     try:
-        client = new_client_from_config(config_file=options["kubeconfig"])
+        client = new_client_from_config(config_file=options["kubeconfig"])  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         module.fail_json(msg=f"{options['kubeconfig']}: {one_line(error)}")
     # The wait decides for itself how long to try.
