@@ -51,9 +51,10 @@ def option(schema: Schema) -> Schema:
     if schema.get("x-secret"):
         result["no_log"] = True
     if "enum" in schema:
-        result["choices"] = schema["enum"]
+        result["choices"] = Inline(schema["enum"])
     if "default" in schema and "{{" not in str(schema["default"]):
-        result["default"] = schema["default"]
+        simple = isinstance(schema["default"], list) and all(isinstance(item, str) for item in schema["default"])
+        result["default"] = Inline(schema["default"]) if simple else schema["default"]
     if "description" in schema:
         result["description"] = markup(schema["description"])
     nested = schema.get("items", schema)
@@ -94,7 +95,7 @@ def table(document: Schema) -> str:
 
 def row(name: str, schema: Schema) -> str:
     default = f"`{flow(schema['default'])}`" if "default" in schema else "given by the playbook"
-    words = schema.get("description", "")
+    words = schema.get("description", "").rstrip(".")
     if "enum" in schema:
         words += f". One of {', '.join(f'`{choice}`' for choice in schema['enum'])}"
     elif "minimum" in schema and "maximum" in schema:
@@ -134,14 +135,23 @@ def readme(role: str, document: Schema) -> str:
     return f"# {role}\n\n{text}\n\n## Variables\n\n{generated}\n"
 
 
+class Inline(list[Any]):
+    """Written as [a, b]."""
+
+
 class Dumper(yaml.SafeDumper):
-    """Lists are indented below their key, as everywhere else in the project."""
+    """Lists are indented below their key, as everywhere else in the project, and short ones stand on one line."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+Dumper.add_representer(
+    Inline, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
 
 
 def outputs() -> dict[Path, str]:
