@@ -1,0 +1,115 @@
+"""The three services as they run together, with their own databases, users and bucket."""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import slipway_api.app
+import slipway_auth.app
+import slipway_image.app
+from slipway_api.settings import Settings as ApiSettings
+from slipway_auth.keys import SigningKey, load_signing_key
+from slipway_auth.settings import Settings as AuthSettings
+from slipway_image.settings import Settings as ImageSettings
+from slipway_kit.migrations import migrate
+
+from slipway_testing.minio import ObjectStore
+from slipway_testing.postgres import Postgres
+from slipway_testing.servers import LiveServer, listen, live, url_of
+from slipway_testing.tokens import new_pem
+
+PUBLIC_URL = "https://slipway.test"
+BUCKET = "images"
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class User:
+    id: str
+    username: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass
+class Platform:
+    """Settings of all services, from which a test can start its own variant of one; and the shared running ones."""
+
+    postgres: Postgres
+    store: ObjectStore
+    key: SigningKey
+    auth_settings: dict[str, Any]
+    api_settings: dict[str, Any]
+    image_settings: dict[str, Any]
+    servers: dict[str, LiveServer] = field(default_factory=dict)
+
+    @contextmanager
+    def auth(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
+        with live(slipway_auth.app.create_app(AuthSettings(**(self.auth_settings | changes))), sock) as server:
+            yield server
+
+    @contextmanager
+    def api(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
+        with live(slipway_api.app.create_app(ApiSettings(**(self.api_settings | changes))), sock) as server:
+            yield server
+
+    @contextmanager
+    def image(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
+        with live(slipway_image.app.create_app(ImageSettings(**(self.image_settings | changes))), sock) as server:
+            yield server
+
+    def url(self, service: str) -> str:
+        return self.servers[service].url
+
+    def new_user(self, name: str = "user") -> User:
+        username = f"{name}-{secrets.token_hex(6)}"
+        credentials = {"username": username, "password": PASSWORD}
+        with httpx2.Client(base_url=self.url("auth")) as client:
+            created = client.post("/register", json=credentials)
+            created.raise_for_status()
+            token = client.post("/login", json=credentials).json()["access_token"]
+        return User(created.json()["id"], username, token)
+
+
+@contextmanager
+def running_platform(postgres: Postgres, store: ObjectStore) -> Iterator[Platform]:
+    pem = new_pem()
+    databases = {
+        name: postgres.create_database(f"{name}_db", f"{name}_user", secrets.token_hex(16))
+        for name in ("auth", "api", "image")
+    }
+    store.client.make_bucket(BUCKET)
+    sockets = {name: listen() for name in databases}
+    urls = {name: url_of(sock) for name, sock in sockets.items()}
+    common = {"public_url": PUBLIC_URL, "shutdown_delay_seconds": 0}
+    verifying = common | {"auth_jwks_url": f"{urls['auth']}/.well-known/jwks.json"}
+    platform = Platform(
+        postgres=postgres,
+        store=store,
+        key=load_signing_key(pem),
+        auth_settings=common | databases["auth"] | {"auth_signing_key": pem},
+        api_settings=verifying | databases["api"] | {"auth_url": urls["auth"], "image_url": urls["image"]},
+        image_settings=verifying
+        | databases["image"]
+        | {
+            "s3_endpoint": store.url,
+            "s3_bucket": BUCKET,
+            "s3_access_key": store.access_key,
+            "s3_secret_key": store.secret_key,
+        },
+    )
+    asyncio.run(migrate(AuthSettings(**platform.auth_settings), "slipway_auth"))
+    asyncio.run(migrate(ApiSettings(**platform.api_settings), "slipway_api"))
+    asyncio.run(migrate(ImageSettings(**platform.image_settings), "slipway_image"))
+    with ExitStack() as stack:
+        for name, start in (("auth", platform.auth), ("image", platform.image), ("api", platform.api)):
+            platform.servers[name] = stack.enter_context(start(sockets[name]))
+        yield platform

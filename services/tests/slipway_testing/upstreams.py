@@ -1,0 +1,86 @@
+"""Applications that stand in for a service behind the gateway: one that shows what arrived, others that misbehave."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from slipway_testing.servers import listen, url_of
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def read_body(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return body
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tells as JSON what it was asked."""
+    body = await read_body(receive)
+    seen: dict[str, Any] = {
+        "method": scope["method"],
+        "path": scope["raw_path"].decode(),
+        "query": scope["query_string"].decode(),
+        "headers": [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]],
+        "body": body.decode("latin-1"),
+    }
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-upstream", b"kept"),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+        (b"connection", b"x-private"),
+        (b"x-private", b"dropped"),
+        (b"keep-alive", b"timeout=5"),
+    ]
+    await _answer(send, 207, headers, json.dumps(seen).encode())
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(30)
+
+
+async def breaks_in_body(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100")]})
+    await send({"type": "http.response.body", "body": b"x" * 10, "more_body": True})
+
+
+async def refuses_early(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers before it has read the body, as a service does that sees a too large Content-Length."""
+    await _answer(send, 413, [(b"content-type", b"application/problem+json")], b'{"status": 413}')
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """Accepts connections, reads a little and closes them without a word."""
+
+    def run(sock: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = sock.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1024)
+
+    with listen() as sock:
+        sock.listen()
+        thread = threading.Thread(target=run, args=(sock,), daemon=True)
+        thread.start()
+        yield url_of(sock)
+        # Wakes the accept up.
+        sock.shutdown(socket.SHUT_RDWR)
+        thread.join(5)

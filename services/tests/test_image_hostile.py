@@ -1,0 +1,246 @@
+"""Uploads that nobody should be able to make."""
+
+import socket
+import struct
+import time
+
+import httpx2
+import pytest
+from slipway_testing.checks import assert_problem
+from slipway_testing.images import encoded, jpeg, png_bomb
+from slipway_testing.platform import Platform, User
+
+SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+
+
+def upload(client: httpx2.Client, user: User, content: bytes, kind: str = "image/jpeg") -> httpx2.Response:
+    return client.post("/upload", files={"file": ("a.jpg", content, kind)}, headers=user.headers)
+
+
+def no_image(image: httpx2.Client, user: User) -> bool:
+    items: list[object] = image.get("/images", headers=user.headers).json()["items"]
+    return items == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SVG,
+        b"<html><script>alert(1)</script></html>",
+        b"%PDF-1.7",
+        b"MZ" + bytes(1000),
+        b"BM" + bytes(1000),
+        b"II*\x00" + bytes(1000),
+        b"GIF88a" + bytes(1000),
+        b"RIFF\x00\x00\x00\x00WAVE" + bytes(100),
+        b"\x00\x00\x00\x20ftypmp42" + bytes(100),
+        b"\x00" * 5000,
+        b"x",
+        b" " + jpeg(),
+    ],
+    ids=["svg", "html", "pdf", "exe", "bmp", "tiff", "gif88", "wav", "mp4", "zeros", "one byte", "space before jpeg"],
+)
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/svg+xml"])
+def test_what_is_not_an_image(image: httpx2.Client, user: User, content: bytes, kind: str) -> None:
+    problem = assert_problem(upload(image, user, content, kind), 415, "unsupported-image")
+    assert "image/jpeg" in problem["detail"]
+    assert no_image(image, user)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_truncated(image: httpx2.Client, user: User, format_: str, share: float) -> None:
+    whole = encoded(format_, 400, 300)
+    assert upload(image, user, whole).status_code == 201
+    assert_problem(upload(image, user, whole[: int(len(whole) * share)]), 422, "damaged-image")
+
+
+def test_truncated_with_a_whole_thumbnail_inside(image: httpx2.Client, user: User) -> None:
+    """A camera's JPEG carries a small one in its header, with an end of its own."""
+    whole, thumbnail = encoded("JPEG", 400, 300), encoded("JPEG", 32, 24)
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    nested = whole[:2] + segment + whole[2:]
+    assert upload(image, user, nested).status_code == 201
+    assert_problem(upload(image, user, nested[:-1000]), 422, "damaged-image")
+
+
+def test_a_film_behind_the_picture_is_kept(image: httpx2.Client, user: User) -> None:
+    content = encoded("JPEG", 400, 300) + b"\x00\x00\x00\x20ftypmp42" + bytes(600_000)
+    stored = upload(image, user, content).json()
+    assert image.get(f"/images/{stored['filename']}", headers=user.headers).content == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8\xff\xe0" + bytes(2000),
+        b"\xff\xd8\xff\xd9",
+        b"\x89PNG\r\n\x1a\n" + bytes(2000),
+        b"GIF89a" + b"\xff" * 2000,
+        b"RIFF\xff\xff\xff\x7fWEBPVP8 " + bytes(2000),
+        b"\x00\x00\x00\x20ftypavif" + bytes(2000),
+        encoded("PNG")[:40] + b"\x00" * 10 + encoded("PNG")[50:],
+    ],
+    ids=["jpeg", "empty jpeg", "png", "gif", "webp", "avif", "png with a wrong checksum"],
+)
+def test_a_signature_and_rubbish_behind_it(image: httpx2.Client, user: User, content: bytes) -> None:
+    assert_problem(upload(image, user, content), 422, "damaged-image")
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (10_000, 5_001), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_does_not_go_off(image: httpx2.Client, user: User, width: int, height: int) -> None:
+    started = time.monotonic()
+    assert_problem(upload(image, user, png_bomb(width, height)), 422, "too-many-pixels")
+    assert time.monotonic() - started < 5
+
+
+def test_no_pixels(image: httpx2.Client, user: User) -> None:
+    assert_problem(upload(image, user, png_bomb(0, 10)), 422, "damaged-image")
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_the_size_limit_is_exact(platform: Platform, user: User, extra: int) -> None:
+    with platform.image(upload_max_bytes=100_000) as server, httpx2.Client(base_url=server.url) as client:
+        answer = upload(client, user, jpeg(100_000 + extra))
+        if extra:
+            assert_problem(answer, 413, "image-too-large")
+        else:
+            assert answer.status_code == 201
+
+
+def test_too_large_is_known_from_the_announcement(image: httpx2.Client, user: User) -> None:
+    assert_problem(upload(image, user, jpeg(14_000_000)), 413, "body-too-large")
+
+
+def test_too_large_without_an_announcement(platform: Platform, user: User) -> None:
+    with platform.image(upload_max_bytes=100_000) as server, httpx2.Client(base_url=server.url) as client:
+        body = multipart(part(content=jpeg(300_000)))
+
+        def chunked() -> object:
+            yield from (body[start : start + 10_000] for start in range(0, len(body), 10_000))
+
+        answer = client.post("/upload", content=chunked(), headers=user.headers | HEADERS)
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+HEADERS = {"Content-Type": "multipart/form-data; boundary=cut"}
+
+
+def part(name: str = "file", content: bytes = b"", disposition: str | None = None) -> bytes:
+    shown = disposition or f'form-data; name="{name}"; filename="a.jpg"'
+    return b"Content-Disposition: " + shown.encode() + b"\r\n\r\n" + content
+
+
+def multipart(*parts: bytes) -> bytes:
+    return b"".join(b"--cut\r\n" + each + b"\r\n" for each in parts) + b"--cut--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed-multipart"),
+        (b"rubbish", 400, "malformed-multipart"),
+        (b"--other\r\n", 400, "malformed-multipart"),
+        (b"--cut\r\nno header\r\n\r\n", 400, "malformed-multipart"),
+        (b"--cut\r\n" + part(content=jpeg()), 400, "malformed-multipart"),
+        (b"--cut\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n", 400, "malformed-multipart"),
+        (b"--cut\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 400, "malformed-multipart"),
+        (b"--cut--\r\n", 422, "file-missing"),
+        (multipart(part()), 422, "file-empty"),
+        (multipart(part("picture", jpeg())), 422, "unexpected-part"),
+        (multipart(part("file", jpeg()), part("file", jpeg())), 422, "too-many-parts"),
+        (multipart(part("owner_id", b"1"), part("file", jpeg())), 422, "unexpected-part"),
+        (multipart(b"X: y\r\n\r\n" + jpeg()), 422, "unexpected-part"),
+        (multipart(part(disposition="form-data; name*=UTF-8''file")), 422, "unexpected-part"),
+    ],
+)
+def test_multipart_that_is_not_what_it_should_be(
+    image: httpx2.Client, user: User, body: bytes, status: int, code: str
+) -> None:
+    assert_problem(image.post("/upload", content=body, headers=user.headers | HEADERS), status, code)
+
+
+@pytest.mark.parametrize(
+    "filename", ["../../etc/passwd", "a\\..\\b.jpg", "x" * 5000 + ".jpg", "a\x00.php", "<script>.jpg", "日本.jpg", ""]
+)
+def test_the_name_of_the_client_is_not_used(image: httpx2.Client, user: User, filename: str) -> None:
+    body = multipart(part(content=jpeg(), disposition=f'form-data; name="file"; filename="{filename}"'))
+    answer = image.post("/upload", content=body, headers=user.headers | HEADERS)
+    assert answer.status_code == 201
+    assert len(answer.json()["filename"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status", "code"),
+    [
+        (None, 415, "not-multipart"),
+        ("image/jpeg", 415, "not-multipart"),
+        ("application/x-www-form-urlencoded", 415, "not-multipart"),
+        ("multipart/mixed; boundary=cut", 415, "not-multipart"),
+        ("multipart/form-data", 400, "malformed-multipart"),
+        ("multipart/form-data; boundary=", 400, "malformed-multipart"),
+        ("multipart/form-data; boundary=" + "x" * 71, 400, "malformed-multipart"),
+    ],
+)
+def test_other_types_of_body(
+    image: httpx2.Client, user: User, content_type: str | None, status: int, code: str
+) -> None:
+    headers = user.headers | ({"Content-Type": content_type} if content_type else {})
+    assert_problem(image.post("/upload", content=multipart(part(content=jpeg())), headers=headers), status, code)
+
+
+def test_without_a_token_the_body_is_not_waited_for(image: httpx2.Client) -> None:
+    with connect(str(image.base_url)) as connection:
+        connection.sendall(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_body_that_comes_too_slowly(platform: Platform, user: User) -> None:
+    with platform.image(upload_receive_seconds=0.4) as server, connect(server.url) as connection:
+        connection.sendall(head(user) + b"--cut\r\n")
+        answer = b""
+        while received := connection.recv(4096):
+            answer += received
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in answer.lower()
+        assert b"urn:slipway:problem:upload-too-slow" in answer
+
+
+def test_more_uploads_than_there_is_room_for(platform: Platform, user: User) -> None:
+    with platform.image(upload_receiving=2) as server, httpx2.Client(base_url=server.url) as client:
+        waiting = [connect(server.url) for _ in range(2)]
+        for connection in waiting:
+            connection.sendall(head(user) + b"--cut\r\n")
+        wait_for(client, 'capacity_used{name="receive"} 2.0')
+        answer = upload(client, user, jpeg())
+        assert_problem(answer, 503, "busy")
+        assert answer.headers["retry-after"] == "1"
+        for connection in waiting:
+            connection.close()
+        # Those who left make room for others.
+        wait_for(client, 'capacity_used{name="receive"} 0.0')
+        assert upload(client, user, jpeg()).status_code == 201
+
+
+def connect(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").rstrip("/").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def head(user: User) -> bytes:
+    lines = [
+        "POST /upload HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {user.token}",
+        "Content-Type: multipart/form-data; boundary=cut",
+        "Content-Length: 100000",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def wait_for(client: httpx2.Client, text: str) -> None:
+    deadline = time.monotonic() + 5
+    while text not in client.get("/metrics").text:
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)

@@ -1,0 +1,147 @@
+"""Verification against JWKS: what gets in, what does not, and what happens when auth is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from slipway_kit.http_client import new_session
+from slipway_kit.problems import Problem
+from slipway_kit.tokens import InvalidTokenError, JwksCache, Verifier, parse_jwks
+from slipway_testing.tokens import AUDIENCE, ISSUER, hostile, mint, new_key
+
+
+class FakeAuth:
+    """Serves a JWKS, counts how often it is asked, and can be away."""
+
+    def __init__(self, *keys: dict[str, Any]) -> None:
+        self.keys = list(keys)
+        self.asked = 0
+        self.away = False
+        self.url = ""
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        if self.away:
+            return web.Response(status=503)
+        return web.json_response({"keys": self.keys})
+
+
+@asynccontextmanager
+async def serving(auth: FakeAuth) -> AsyncIterator[FakeAuth]:
+    application = web.Application()
+    application.router.add_get("/jwks", auth.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    auth.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
+    try:
+        yield auth
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def verifying(auth: FakeAuth, **options: float) -> AsyncIterator[Verifier]:
+    async with serving(auth), new_session(total=2) as session:
+        yield Verifier(JwksCache(session, auth.url, **options), ISSUER, AUDIENCE)
+
+
+async def test_a_good_token_gets_in() -> None:
+    key = new_key()
+    async with verifying(FakeAuth(key.public_jwk)) as verifier:
+        principal = await verifier.verify(mint(key, preferred_username="ada"))
+        assert principal.username == "ada"
+
+
+async def test_hostile_tokens_do_not() -> None:
+    key = new_key()
+    async with verifying(FakeAuth(key.public_jwk), cooldown=60) as verifier:
+        for name, token in hostile(key).items():
+            with pytest.raises(InvalidTokenError):
+                await verifier.verify(token)
+                pytest.fail(name)
+
+
+async def test_keys_are_fetched_once_for_many() -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    async with verifying(auth) as verifier:
+        await asyncio.gather(*(verifier.verify(mint(key)) for _ in range(20)))
+        assert auth.asked == 1
+
+
+async def test_invented_key_ids_do_not_become_requests() -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    async with verifying(auth) as verifier:
+        await verifier.verify(mint(key))
+        for _ in range(20):
+            with pytest.raises(InvalidTokenError):
+                await verifier.verify(mint(new_key()))
+        assert auth.asked == 1
+
+
+async def test_a_new_key_is_found_when_its_first_token_comes() -> None:
+    old, new = new_key(), new_key()
+    auth = FakeAuth(old.public_jwk)
+    async with verifying(auth, cooldown=0) as verifier:
+        await verifier.verify(mint(old))
+        auth.keys = [old.public_jwk, new.public_jwk]
+        await verifier.verify(mint(new))
+        await verifier.verify(mint(old))
+        assert auth.asked == 2
+
+
+async def test_known_keys_serve_on_while_auth_is_away() -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    # Aged at once, so that each use would like newer ones.
+    async with verifying(auth, max_age=0, cooldown=0) as verifier:
+        await verifier.verify(mint(key))
+        auth.away = True
+        await verifier.verify(mint(key))
+        await verifier.keys.probe()
+        assert auth.asked == 2
+
+
+async def test_without_any_key_the_answer_is_503_and_recovers() -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    auth.away = True
+    async with verifying(auth) as verifier:
+        with pytest.raises(Problem) as error:
+            await verifier.verify(mint(key))
+        assert error.value.status_code == 503
+        assert error.value.headers == {"Retry-After": "2"}
+        with pytest.raises(ConnectionError):
+            await verifier.keys.probe()
+        auth.away = False
+        await verifier.verify(mint(key))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"keys": None},
+        {"keys": ["x"]},
+        {"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}]},
+        {"keys": [{"kty": "EC", "crv": "P-256", "x": "!", "y": "!", "kid": "a"}]},
+        {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "a"}]},
+        {"keys": [{key: value for key, value in new_key().public_jwk.items() if key != "kid"}]},
+    ],
+)
+def test_documents_without_a_usable_key(document: object) -> None:
+    with pytest.raises(ValueError, match="no usable key"):
+        parse_jwks(document)
+
+
+def test_keys_of_other_kinds_are_passed_over() -> None:
+    key = new_key().public_jwk
+    assert list(parse_jwks({"keys": [{"kty": "RSA", "kid": "a"}, key]})) == [key["kid"]]
