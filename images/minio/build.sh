@@ -4,7 +4,9 @@ set -euo pipefail
 # shellcheck source=roles/artifacts/files/lib.sh
 . "$LIB"
 
-go_build minio github.com/minio/minio
+constants=github.com/minio/minio/cmd
+go_build minio github.com/minio/minio \
+  "-X $constants.Version=${VERSION}T00:00:00Z -X $constants.ReleaseTag=RELEASE.${VERSION}T00-00-00Z"
 go_build root/usr/bin/minio-ensure ./minio-ensure
 
 install -D -m 0755 "$OUT/minio" root/usr/bin/minio

@@ -1,41 +1,26 @@
 """Brings the databases of the services to their declared state, on the primary, through the local socket.
 
-    databases.py '{"databases": [{"name": "auth_db", "owner": "auth_user"}]}' [--check]
-
-Each owner owns one database and can connect to no other. The password of an owner is the file of that name in
---secrets. Prints one line per thing, "changed ..." or "unchanged ..."; nothing is ever dropped. The kubelet brings new
-passwords some time after they were declared: with --revision, a directory whose file `revision` says something else
-is not used. Exit code 75 means that trying again later will help.
+Each owner owns one database and can connect to no other. Nothing is ever dropped.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import binascii
 import hashlib
 import hmac
-import json
-import os
-import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from errors import DeclarationError, NotYetError
 from psycopg2 import extensions, sql
 
 Connection = Any
 BUILT_IN = ("postgres", "template1")
 REPLICATION = "replicator"  # pg_rewind signs in with it to the database postgres of the new primary
-
-
-class DeclarationError(Exception):
-    """What was asked for cannot be done; the message is one line."""
-
-
-class NotYetError(Exception):
-    """Time will help: the passwords are older than the declaration, or this member is not the primary yet."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +31,15 @@ class Database:
     owner: str
 
 
-def parse(text: str) -> list[Database]:
+def parse(declared: Iterable[Mapping[str, str]]) -> list[Database]:
     try:
-        found = json.loads(text)["databases"]
-        databases = [Database(name=entry["name"], owner=entry["owner"]) for entry in found]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DeclarationError(
-            f'declaration: {error!r}, wanted {{"databases": [{{"name": "auth_db", "owner": "auth_user"}}]}}'
-        ) from error
+        databases = [Database(name=entry["name"], owner=entry["owner"]) for entry in declared]
+    except (KeyError, TypeError) as error:
+        raise DeclarationError(f'databases: {error!r}, wanted [{{"name": "auth_db", "owner": "auth_user"}}]') from error
     for kind, names in (("name", [d.name for d in databases]), ("owner", [d.owner for d in databases])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DeclarationError(f"declaration: {kind} {twice[0]!r} stands there twice, wanted one per owner")
+            raise DeclarationError(f"databases: {kind} {twice[0]!r} stands there twice, wanted one per owner")
     return databases
 
 
@@ -72,15 +54,6 @@ def password_matches(password: str, verifier: str | None) -> bool:
         return False
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     return scheme == "SCRAM-SHA-256" and hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
-
-
-def require_revision(secrets: Path, revision: str) -> None:
-    file = secrets / "revision"
-    found = file.read_text(encoding="utf-8").strip() if file.is_file() else "none"
-    if revision and found != revision:
-        raise NotYetError(
-            f"{file}: found {found[:12]}, wanted {revision[:12]}; the kubelet brings it within two minutes"
-        )
 
 
 class Server:
@@ -148,6 +121,7 @@ class Server:
 
 
 def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
+    """Makes it so. The password of an owner is the file of that name among the secrets."""
     recovery = server.row("SELECT pg_is_in_recovery()")
     if recovery is None or recovery[0]:
         raise NotYetError("this member is a replica, wanted the primary")
@@ -162,31 +136,10 @@ def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
         server.database(database)
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Ensures databases and their owners")
-    parser.add_argument("declaration")
-    parser.add_argument("--secrets", type=Path, default=Path("/run/secrets/postgres-databases"))
-    parser.add_argument("--revision", default="", help="what the file `revision` in --secrets has to say")
-    parser.add_argument("--socket", default="/run/postgresql")
-    parser.add_argument("--check", action="store_true", help="say what would change and change nothing")
-    options = parser.parse_args(arguments)
+def connect(socket: str) -> Connection:
     try:
-        databases = parse(options.declaration)
-        require_revision(options.secrets, options.revision)
-        connection = psycopg2.connect(host=options.socket, dbname="postgres", user="postgres", connect_timeout=5)
-        connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
-        try:
-            ensure(Server(connection, check=options.check), databases, options.secrets)
-        finally:
-            connection.close()
-    except NotYetError as error:
-        print("databases:", error, file=sys.stderr)
-        return os.EX_TEMPFAIL
-    except (DeclarationError, OSError, psycopg2.Error) as error:
-        print("databases:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        connection = psycopg2.connect(host=socket, dbname="postgres", user="postgres", connect_timeout=5)
+    except psycopg2.OperationalError as error:  # it is starting, or being restarted
+        raise NotYetError(" ".join(str(error).split())) from error
+    connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
+    return connection

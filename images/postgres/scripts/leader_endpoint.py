@@ -33,10 +33,10 @@ class Member:
     @classmethod
     def from_environment(cls, scope: str) -> Member:
         return cls(
-            name=os.environ["PATRONI_NAME"],
+            name=os.environ["POD_NAME"],
             address=os.environ["POD_IP"],
             node=os.environ["NODE_NAME"],
-            namespace=os.environ["PATRONI_KUBERNETES_NAMESPACE"],
+            namespace=os.environ["POD_NAMESPACE"],
             scope=scope,
             service=os.environ["LEADER_SERVICE"],
             port=int(os.environ.get("LEADER_SERVICE_PORT", "5432")),

@@ -1,20 +1,14 @@
-"""Brings Patroni's dynamic configuration to the declared state; it is read from the inventory only at bootstrap.
-
-    settings.py '{"ttl": 20, "postgresql": {"parameters": {"work_mem": "8MB"}}}' [--check]
+"""Brings Patroni's dynamic configuration to the declared state; what stands in its files is read only at bootstrap.
 
 Only what is declared is compared, so that `pause` and other marks of an operator stay; but among postgresql.parameters
-what is not declared is removed. Prints "changed ..." or "unchanged ..." lines, then "restart <member>" for each member
-that runs with an older value of a parameter that only a restart can change.
+what is not declared is removed. A member that runs with an older value of a parameter that only a restart can change
+is named in a line "restart <member>".
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 import time
-import urllib.error
 import urllib.request
 from typing import Any
 
@@ -51,8 +45,8 @@ def flatten(document: Document, prefix: str = "") -> list[tuple[str, Any]]:
 class Patroni:
     """The REST API of this member. It takes changes from members only, so it is called by the pod's own address."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, address: str) -> None:
+        self._url = f"http://[{address}]:8008" if ":" in address else f"http://{address}:8008"
 
     def request(self, method: str, path: str, body: Document | None = None) -> Document:
         request = urllib.request.Request(  # noqa: S310 the URL is this pod's
@@ -80,23 +74,3 @@ def ensure(patroni: Patroni, wanted: Document, *, check: bool) -> None:
         print("unchanged settings")
     for member in patroni.members_to_restart():
         print("restart", member)
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Ensures Patroni's dynamic configuration")
-    parser.add_argument("settings")
-    parser.add_argument("--check", action="store_true", help="say what would change and change nothing")
-    options = parser.parse_args(arguments)
-    try:
-        wanted = json.loads(options.settings)
-        address = os.environ["POD_IP"]
-        patroni = Patroni(f"http://[{address}]:8008" if ":" in address else f"http://{address}:8008")
-        ensure(patroni, wanted, check=options.check)
-    except (urllib.error.URLError, ValueError, KeyError, OSError) as error:
-        print("settings:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
