@@ -85,25 +85,27 @@ made:
 
 
 def caller_lives() -> Callable[[], bool]:
-    """Whether the Ansible worker that started this is still there.
+    """Whether the Ansible run that started this is still there.
 
-    The worker leads a session of its own, so that a Ctrl-C never reaches what it started; should it die without passing
-    the signal on, nobody waits for the builds any more.
+    Its worker leads a session of its own, so that a Ctrl-C never reaches what the worker started; and should the run be
+    killed, nobody passes anything on. Builds that nobody waits for would keep the next run from its locks.
     """
-    leader, parent = os.getsid(0), os.getppid()
+    leader = os.getsid(0)
+    before = _parents(leader)
 
     def lives() -> bool:
-        if os.getppid() != parent:
-            return False
-        try:
-            os.kill(leader, 0) if leader else None
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        return _parents(leader) == before
 
     return lives
+
+
+def _parents(leader: int) -> tuple[int, str]:
+    """The parent of this process and of its session's leader, which change when one of them dies."""
+    try:
+        status = Path(f"/proc/{leader}/status").read_text(encoding="utf-8")
+    except OSError:
+        status = ""
+    return os.getppid(), next((line for line in status.splitlines() if line.startswith("PPid:")), "")
 
 
 def main() -> None:
