@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "plugins" / "module_utils"), str(ROOT / "scripts")]
+sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
-import generate_docs  # noqa: E402
 from preflight import schema as schemas  # noqa: E402
+
+from scripts import generate_docs  # noqa: E402
 
 DIRECTORY = ROOT / "roles" / "preflight" / "files" / "schema"
 TOPICS = schemas.topics(DIRECTORY)

@@ -205,11 +205,8 @@ def test_half_of_a_pair_is_refused(store: Store) -> None:
 
 
 def test_services_get_what_their_definition_asks_for(tmp_path: Path) -> None:
-    definitions = {
-        "auth": "database: {name: auth_db}\n",
-        "image": "database: {name: i}\nbucket: images\n",
-        "web": "port: 1\n",
-    }
+    both = "database: {name: image_db}\nbucket: images\n"
+    definitions = {"auth": "database: {name: auth_db}\n", "image": both, "web": "port: 1\n"}
     for name, text in definitions.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "service.yml").write_text(text)

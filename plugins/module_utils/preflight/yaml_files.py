@@ -19,6 +19,7 @@ from .mistake import Mistake
 
 VARS_DIRECTORIES = ("group_vars", "host_vars")
 SUFFIXES = ("", ".yml", ".yaml", ".json")
+CARRIAGE_RETURN = b"\r"
 EXAMPLE = "platform_domain: slipway.test"
 
 
@@ -93,59 +94,69 @@ def read_vars(directory: Path) -> Files:
 def read(path: Path, files: Files) -> None:
     """Append what is wrong with one file, and its keys, to `files`."""
     where = relative(path)
-
-    def report(line: int, found: str, wanted: str, example: str, key: str = "YAML") -> None:
-        files.mistakes.append(Mistake(f"{where}:{line}", key, found, wanted, example))
-
     try:
         raw = path.read_bytes()
     except OSError as error:
-        report(1, f"an unreadable file ({error.strerror})", "a file that you may read", f"chmod u+r {where}", "file")
+        found = f"an unreadable file ({error.strerror})"
+        files.mistakes.append(Mistake(where, "file", found, "a file that you may read", f"chmod u+r {where}"))
         return
     if raw.startswith(b"$ANSIBLE_VAULT;"):
         return
+    encoding = encoding_mistake(raw, where)
+    if encoding is not None:
+        files.mistakes.append(encoding)
+        return
+    text = raw.decode("utf-8")
+    if not executable_source(path, text):
+        read_yaml(text, where, files, variables=beside_variables(path))
+
+
+def encoding_mistake(raw: bytes, where: str) -> Mistake | None:
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        report(1, "a byte order mark", "UTF-8 without one", f"sed -i '1s/^\\xef\\xbb\\xbf//' {where}", "encoding")
-        return
+        repair = f"sed -i '1s/^\\xef\\xbb\\xbf//' {where}"
+        return Mistake(f"{where}:1", "encoding", "a byte order mark", "UTF-8 without one", repair)
     try:
-        text = raw.decode("utf-8")
+        raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        report(
-            line,
-            f"the byte 0x{raw[error.start]:02x}, which is not UTF-8",
-            "UTF-8",
-            f"iconv -f latin1 -t utf-8 {where}",
-            "encoding",
-        )
-        return
-    if "\r" in text:
-        line = text.split("\r", maxsplit=1)[0].count("\n") + 1
-        report(line, "Windows line ends (CRLF)", "line feeds alone", f"sed -i 's/\\r$//' {where}", "encoding")
-        return
-    if executable_source(path, text):
-        return
-    loader = yaml.SafeLoader(text)
+        found = f"the byte 0x{raw[error.start]:02x}, which is not UTF-8"
+        place = f"{where}:{line_of(raw, error.start)}"
+        return Mistake(place, "encoding", found, "UTF-8", f"iconv -f latin1 -t utf-8 {where}")
+    if CARRIAGE_RETURN in raw:
+        place = f"{where}:{line_of(raw, raw.find(CARRIAGE_RETURN))}"
+        repair = f"sed -i 's/\\r$//' {where}"
+        return Mistake(place, "encoding", "Windows line ends (CRLF)", "line feeds alone", repair)
+    return None
+
+
+def line_of(text: bytes, position: int) -> int:
+    return text[:position].count(b"\n") + 1
+
+
+def read_yaml(text: str, where: str, files: Files, *, variables: bool) -> None:
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        if root is not None and not isinstance(root, yaml.MappingNode) and beside_variables(path):
-            report(1, "no map", "a map of variables", EXAMPLE)
-        elif root is not None:
-            visit(root, "", loader, where, files)
-    except yaml.MarkedYAMLError as error:
-        tab = re.search(r"^ *\t[ \t]*\S", text, re.MULTILINE)
-        if tab is not None:
-            line = text[: tab.start()].count("\n") + 1
-            report(line, "a tab in the indentation", "spaces", "two spaces for each level")
-            return
-        mark = error.problem_mark or error.context_mark
-        # What stands in quotes comes from the file and may be part of a password.
-        problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", error.problem or error.context or "a syntax error")
-        report(mark.line + 1 if mark else 1, f"invalid YAML ({problem})", "valid YAML", EXAMPLE)
-    except yaml.YAMLError:
-        report(1, "a character that YAML forbids", "printable text", EXAMPLE)
-    finally:
-        loader.dispose()
+    except yaml.YAMLError as error:
+        files.mistakes.append(syntax_mistake(text, where, error))
+        return
+    if isinstance(root, yaml.MappingNode):
+        visit(root, "", loader, where, files)
+    elif root is not None and variables:
+        files.mistakes.append(Mistake(f"{where}:1", "YAML", "no map", "a map of variables", EXAMPLE))
+
+
+def syntax_mistake(text: str, where: str, error: yaml.YAMLError) -> Mistake:
+    tab = re.search(r"^ *\t[ \t]*\S", text, re.MULTILINE)
+    if tab is not None:
+        place = f"{where}:{line_of(text.encode(), len(text[: tab.start()].encode()))}"
+        return Mistake(place, "YAML", "a tab in the indentation", "spaces", "two spaces for each level")
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Mistake(where, "YAML", "a character that YAML forbids", "printable text", EXAMPLE)
+    mark = error.problem_mark or error.context_mark
+    # What stands in quotes comes from the file and may be part of a password.
+    problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", error.problem or error.context or "a syntax error")
+    place = f"{where}:{mark.line + 1 if mark else 1}"
+    return Mistake(place, "YAML", f"invalid YAML ({problem})", "valid YAML", EXAMPLE)
 
 
 def beside_variables(path: Path) -> bool:
