@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -82,7 +83,15 @@ func nodeAddress(configured string) (netip.Addr, error) {
 	return probe.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
-// serviceAddress is the first address of the service range: the kubernetes Service.
-func (cfg *config) serviceAddress() netip.Addr {
-	return netip.MustParsePrefix(cfg.text("service-cidr")).Masked().Addr().Next()
+// serviceAddress is an address of the service range: the 1st is the kubernetes Service, the 10th the DNS unless configured.
+func (cfg *config) serviceAddress(index int) netip.Addr {
+	address := netip.MustParsePrefix(cfg.text("service-cidr")).Masked().Addr()
+	for range index {
+		address = address.Next()
+	}
+	return address
+}
+
+func (cfg *config) clusterDNS() string {
+	return cmp.Or(cfg.text("cluster-dns"), cfg.serviceAddress(10).String())
 }

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // importedFile remembers which archives were imported, by size and time of change.
@@ -59,26 +55,8 @@ func isArchive(name string) bool {
 	return false
 }
 
+// importArchive leaves decompression to ctr; the label keeps the kubelet from collecting what it could not fetch again.
 func (n *node) importArchive(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	var plain io.Reader = file
-	switch {
-	case strings.HasSuffix(path, ".zst"):
-		decoder, err := zstd.NewReader(file)
-		if err != nil {
-			return err
-		}
-		defer decoder.Close()
-		plain = decoder
-	case strings.HasSuffix(path, "gz"):
-		if plain, err = gzip.NewReader(file); err != nil {
-			return err
-		}
-	}
-	return n.runTool(plain, "ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import",
-		"--label=io.cri-containerd.image=managed", "--label=io.cri-containerd.pinned=pinned", "-")
+	return n.runTool(nil, "ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import",
+		"--label=io.cri-containerd.pinned=pinned", path)
 }

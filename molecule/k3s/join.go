@@ -30,7 +30,7 @@ const (
 type clusterFacts struct{ PodRange, DNS, Domain, ClientCA string }
 
 func clusterFactsOf(cfg *config, cas authorities) clusterFacts {
-	return clusterFacts{PodRange: cfg.text("cluster-cidr"), DNS: cfg.text("cluster-dns"), Domain: cfg.text("cluster-domain"), ClientCA: string(cas.client.pem)}
+	return clusterFacts{PodRange: cfg.text("cluster-cidr"), DNS: cfg.clusterDNS(), Domain: cfg.text("cluster-domain"), ClientCA: string(cas.client.pem)}
 }
 
 func servingKubelet(cfg *config) leaf {

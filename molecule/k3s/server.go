@@ -137,7 +137,7 @@ func serverCertificates(cfg *config) (cas authorities, err error) {
 	}
 	domain, ip := cfg.text("cluster-domain"), cfg.nodeIP.String()
 	hosts := append([]string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain,
-		"localhost", cfg.nodeName, "127.0.0.1", ip, cfg.serviceAddress().String()}, cfg.list("tls-san")...)
+		"localhost", cfg.nodeName, "127.0.0.1", ip, cfg.serviceAddress(1).String()}, cfg.list("tls-san")...)
 	etcdHosts := []string{"localhost", cfg.nodeName, "127.0.0.1", ip}
 	leaves := map[*keyPair][]leaf{
 		cas.server: {

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Packs the programs that the stand-in starts and compiles them into it.
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
