@@ -167,6 +167,9 @@ class Client:
         if response.will_close:
             self.close()
         if answer.status != wanted:
+            if answer.status >= 404 and "json" not in answer.headers.get("Content-Type", ""):
+                # Our services explain themselves in JSON: this comes from the ingress, which found none.
+                hint = f"kubectl -n api get pods,ingress, and the ingress itself: {Check.INGRESS}"
             raise StepError(f"{what} answered {answer.status} ({answer.summary()}), wanted {wanted}", hint)
         return answer
 
