@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from ansible.module_utils.artifact_store import ArtifactError, make_engine, stop_on_signal
+from ansible.module_utils.artifact_recipe import ArtifactError
+from ansible.module_utils.artifact_store import make_engine, stop_on_signal
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""

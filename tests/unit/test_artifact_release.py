@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from artifact_engine import Engine
+from artifact_entries import Store
 from artifact_recipe import ArtifactError, Catalog
 from artifact_release import ReleaseFile, fetch, load_lock, refresh
-from artifact_store import Engine, Store
 
 ROOT = Path(__file__).parents[2]
 BODY = b"\x7fELF" + bytes(range(256)) * 4096

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from artifact_engine import Engine, Job, Queue
+from artifact_entries import Store
 from artifact_recipe import LIBRARY, ArtifactError, Catalog, Request
-from artifact_store import Engine, Job, Queue, Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -285,7 +286,8 @@ import sys
 sys.path.insert(0, {str(ROOT / "plugins/module_utils")!r})
 from pathlib import Path
 from artifact_recipe import Catalog
-from artifact_store import Engine, Store
+from artifact_engine import Engine
+from artifact_entries import Store
 source = Path({str(project.source)!r})
 catalog = Catalog([source / "images"], source, source / "library", {{}}, "go1.26.6")
 engine = Engine(Store(Path({str(project.cache)!r})), catalog)
@@ -304,7 +306,7 @@ def test_the_lock_of_a_dead_holder_is_free(project: Project) -> None:
 import os, sys
 sys.path.insert(0, {str(ROOT / "plugins/module_utils")!r})
 from pathlib import Path
-from artifact_store import Store
+from artifact_entries import Store
 with Store(Path({str(project.cache)!r})).lock("tool", {project.key()!r}):
     os.kill(os.getpid(), 9)
 """
