@@ -1,6 +1,7 @@
 """Posts over HTTP."""
 
 import uuid
+from collections.abc import Iterator
 from datetime import datetime
 
 import httpx2
@@ -79,7 +80,7 @@ def test_a_wrong_token_is_refused(api: httpx2.Client, platform: Platform, method
 
 def test_every_hostile_token_is_refused(api: httpx2.Client, platform: Platform) -> None:
     for name, token in hostile(platform.key).items():
-        answer = api.get(f"{POSTS}/my", headers={"Authorization": f"Bearer {token}".encode()})
+        answer = api.get(f"{POSTS}/my", headers={b"Authorization": f"Bearer {token}".encode()})
         assert answer.status_code == 401, name
 
 
@@ -162,7 +163,7 @@ def test_a_body_above_the_limit(api: httpx2.Client, user: User) -> None:
     body = {"title": "x", "content": "x" * 70_000}
     assert_problem(api.post(POSTS, json=body, headers=user.headers), 413, "body-too-large")
 
-    def chunked() -> object:
+    def chunked() -> Iterator[bytes]:
         yield from (b"x" * 10_000 for _ in range(10))
 
     headers = user.headers | {"Content-Type": "application/json"}

@@ -38,12 +38,12 @@ def test_register_login_verify(auth: httpx2.Client) -> None:
     assert 880 < expiry - time.time() <= 900
 
 
-def test_token_is_an_es256_access_token(auth: httpx2.Client, user: User) -> None:
-    header = jwt.get_unverified_header(user.token)
+def test_token_is_an_es256_access_token(auth: httpx2.Client, account: User) -> None:
+    header = jwt.get_unverified_header(account.token)
     (key,) = auth.get("/.well-known/jwks.json").json()["keys"]
     assert header == {"alg": "ES256", "typ": "at+jwt", "kid": key["kid"]}
-    claims = jwt.decode(user.token, jwt.PyJWK(key), algorithms=["ES256"], audience="slipway", issuer="slipway-auth")
-    assert (claims["sub"], claims["preferred_username"]) == (user.id, user.username)
+    claims = jwt.decode(account.token, jwt.PyJWK(key), algorithms=["ES256"], audience="slipway", issuer="slipway-auth")
+    assert (claims["sub"], claims["preferred_username"]) == (account.id, account.username)
     assert claims["exp"] - claims["iat"] == 900
     assert len(claims["jti"]) == 32
 
@@ -62,8 +62,8 @@ def test_key_id_is_the_thumbprint_of_rfc_7638(auth: httpx2.Client) -> None:
     assert key["kid"] == base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode()
 
 
-def test_name_is_taken_whatever_its_case(auth: httpx2.Client, user: User) -> None:
-    answer = auth.post("/register", json={"username": user.username.upper(), "password": PASSWORD})
+def test_name_is_taken_whatever_its_case(auth: httpx2.Client, account: User) -> None:
+    answer = auth.post("/register", json={"username": account.username.upper(), "password": PASSWORD})
     assert_problem(answer, 409, "username-taken")
 
 
@@ -118,10 +118,10 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_wrong_password_and_unknown_name_look_and_cost_the_same(
-    auth: httpx2.Client, user: User, hashes: list[str]
+    auth: httpx2.Client, account: User, hashes: list[str]
 ) -> None:
     answers = []
-    for name in (user.username, "nobody-here", "no\x00body", "x" * 200):
+    for name in (account.username, "nobody-here", "no\x00body", "x" * 200):
         hashes.clear()
         answer = auth.post("/login", json={"username": name, "password": "wrong password"})
         problem = assert_problem(answer, 401, "invalid-credentials")
@@ -131,30 +131,30 @@ def test_wrong_password_and_unknown_name_look_and_cost_the_same(
     assert all(answer == answers[0] for answer in answers)
 
 
-def test_each_path_hashes_once(auth: httpx2.Client, user: User, hashes: list[str]) -> None:
-    auth.post("/register", json={"username": user.username, "password": PASSWORD})
+def test_each_path_hashes_once(auth: httpx2.Client, account: User, hashes: list[str]) -> None:
+    auth.post("/register", json={"username": account.username, "password": PASSWORD})
     assert hashes == ["hash"]
-    auth.post("/login", json={"username": user.username, "password": PASSWORD})
+    auth.post("/login", json={"username": account.username, "password": PASSWORD})
     assert hashes == ["hash", "verify"]
 
 
-def test_the_hash_is_argon2id_at_the_owasp_floor(platform: Platform, user: User) -> None:
-    (row,) = platform.postgres.query("auth_db", "SELECT password_hash FROM users WHERE username = $1", user.username)
+def test_the_hash_is_argon2id_at_the_owasp_floor(platform: Platform, account: User) -> None:
+    (row,) = platform.postgres.query("auth_db", "SELECT password_hash FROM users WHERE username = $1", account.username)
     assert row["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
-def test_an_older_hash_is_renewed_at_login(platform: Platform, user: User, auth: httpx2.Client) -> None:
+def test_an_older_hash_is_renewed_at_login(platform: Platform, account: User, auth: httpx2.Client) -> None:
     weak = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(PASSWORD)
     sql = "UPDATE users SET password_hash = $2 WHERE username = $1 RETURNING 1"
-    platform.postgres.query("auth_db", sql, user.username, weak)
+    platform.postgres.query("auth_db", sql, account.username, weak)
     for _ in range(2):
-        answer = auth.post("/login", json={"username": user.username, "password": PASSWORD})
+        answer = auth.post("/login", json={"username": account.username, "password": PASSWORD})
         assert answer.status_code == 200
-        test_the_hash_is_argon2id_at_the_owasp_floor(platform, user)
+        test_the_hash_is_argon2id_at_the_owasp_floor(platform, account)
 
 
 def test_more_logins_than_the_gate_takes_are_told_to_come_back(
-    platform: Platform, user: User, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, account: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = argon2.PasswordHasher.verify
 
@@ -166,7 +166,7 @@ def test_more_logins_than_the_gate_takes_are_told_to_come_back(
     with platform.auth(hash_concurrency=1, hash_queue=1) as server, httpx2.Client(base_url=server.url) as client:
 
         def login(_: int) -> httpx2.Response:
-            return client.post("/login", json={"username": user.username, "password": PASSWORD})
+            return client.post("/login", json={"username": account.username, "password": PASSWORD})
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(login, range(8)))
@@ -181,14 +181,14 @@ def test_more_logins_than_the_gate_takes_are_told_to_come_back(
         assert f'capacity_refused_total{{name="hash"}} {refused}.0' in client.get("/metrics").text
 
 
-def test_hostile_tokens_are_not_active(auth: httpx2.Client, platform: Platform, user: User) -> None:
+def test_hostile_tokens_are_not_active(auth: httpx2.Client, platform: Platform, account: User) -> None:
     for name, token in hostile(platform.key).items():
         answer = auth.post("/verify", json={"token": token})
         if name == "very long":
             assert answer.status_code == 422
         else:
             assert answer.json() == {"active": False}, name
-    assert auth.post("/verify", json={"token": user.token}).json()["active"] is True
+    assert auth.post("/verify", json={"token": account.token}).json()["active"] is True
 
 
 def test_a_token_of_an_account_that_is_gone_is_not_active(auth: httpx2.Client, platform: Platform) -> None:
@@ -196,8 +196,8 @@ def test_a_token_of_an_account_that_is_gone_is_not_active(auth: httpx2.Client, p
     assert auth.post("/verify", json={"token": token}).json() == {"active": False}
 
 
-def test_metrics_count_by_result(auth: httpx2.Client, user: User) -> None:
-    auth.post("/login", json={"username": user.username, "password": "wrong password"})
+def test_metrics_count_by_result(auth: httpx2.Client, account: User) -> None:
+    auth.post("/login", json={"username": account.username, "password": "wrong password"})
     text = auth.get("/metrics").text
     for line in (
         'auth_registrations_total{result="created"}',

@@ -106,7 +106,7 @@ def test_a_token_is_required(image: httpx2.Client) -> None:
 
 def test_every_hostile_token_is_refused(image: httpx2.Client, platform: Platform) -> None:
     for name, token in hostile(platform.key).items():
-        answer = image.get("/stats", headers={"Authorization": f"Bearer {token}".encode()})
+        answer = image.get("/stats", headers={b"Authorization": f"Bearer {token}".encode()})
         assert answer.status_code == 401, name
 
 

@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from collections.abc import Iterator
 
 import httpx2
 import pytest
@@ -116,7 +117,7 @@ def test_too_large_without_an_announcement(platform: Platform, user: User) -> No
     with platform.image(upload_max_bytes=100_000) as server, httpx2.Client(base_url=server.url) as client:
         body = multipart(part(content=jpeg(300_000)))
 
-        def chunked() -> object:
+        def chunked() -> Iterator[bytes]:
             yield from (body[start : start + 10_000] for start in range(0, len(body), 10_000))
 
         answer = client.post("/upload", content=chunked(), headers=user.headers | HEADERS)
@@ -162,7 +163,7 @@ def test_multipart_that_is_not_what_it_should_be(
 
 
 @pytest.mark.parametrize(
-    "filename", ["../../etc/passwd", "a\\..\\b.jpg", "x" * 5000 + ".jpg", "a\x00.php", "<script>.jpg", "日本.jpg", ""]
+    "filename", ["../../etc/passwd", "a\\..\\b.jpg", "x" * 500 + ".jpg", "a\x00.php", "<script>.jpg", "日本.jpg", ""]
 )
 def test_the_name_of_the_client_is_not_used(image: httpx2.Client, user: User, filename: str) -> None:
     body = multipart(part(content=jpeg(), disposition=f'form-data; name="file"; filename="{filename}"'))

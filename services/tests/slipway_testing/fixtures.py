@@ -9,7 +9,7 @@ from slipway_testing.minio import ObjectStore, running_minio
 from slipway_testing.platform import Platform, User, running_platform
 from slipway_testing.postgres import Postgres, running_postgres
 
-__all__ = ["api", "auth", "image", "minio", "other_user", "platform", "postgres", "user"]
+__all__ = ["account", "api", "auth", "image", "minio", "other_user", "platform", "postgres", "user"]
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,12 @@ def api(platform: Platform) -> Iterator[httpx2.Client]:
 def image(platform: Platform) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=platform.url("image"), timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+def account(platform: Platform) -> User:
+    """For tests of auth; everybody else is content with `user`."""
+    return platform.new_account()
 
 
 @pytest.fixture
