@@ -1,0 +1,97 @@
+"""Runs the real playbooks on the real inventories, with modules that write down what they were to apply.
+
+So every template is rendered with the very variables that a user's run gives it; nothing has to be listed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+PLAYBOOKS = ("tests/rendering/secrets.yml", "playbooks/platform.yml", "playbooks/services.yml")
+
+# What an inventory may set, at both ends of the range.
+PROFILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "local": ("local", {}),
+    "ha": (
+        "production",
+        {"platform_profile": "ha", "postgres_members": 3, "minio_members": 4, "postgres_storage_class": "fast"},
+    ),
+}
+
+
+@dataclass
+class Rendering:
+    """What one profile applies."""
+
+    profile: str
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def of_kind(self, *kinds: str) -> list[dict[str, Any]]:
+        return [document for document in self.documents if document["kind"] in kinds]
+
+    def find(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        for document in self.of_kind(kind):
+            metadata = document["metadata"]
+            if (metadata.get("namespace"), metadata["name"]) == (namespace, name):
+                return document
+        return None
+
+
+def render(profile: str, directory: Path) -> Rendering:
+    inventory, variables = PROFILES[profile]
+    environment = directory / inventory
+    environment.mkdir(mode=0o700)
+    record = directory / "record.jsonl"
+    index = {
+        name: {"key": f"{number:064x}", "path": str(directory), "sha256": {}, "files": {}}
+        for number, name in enumerate(("k3s", "minio", "postgres", "traefik"))
+    }
+    (environment / "artifacts.yml").write_text(json.dumps(index), encoding="utf-8")
+    settings = {
+        **os.environ,
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACKS_ENABLED": "",
+        "ANSIBLE_COLLECTIONS_PATH": str(HERE / "collections"),
+        "RENDERING_RECORD": str(record),
+        "SLIPWAY_STATE": str(directory),
+    }
+    first, *others = PLAYBOOKS
+    command = ["ansible-playbook", "--inventory", f"inventories/{inventory}", "--extra-vars", json.dumps(variables)]
+    _run([*command, first], settings)
+    # From here on the environment looks as if it lived.
+    (environment / "kubeconfig").write_text("{}", encoding="utf-8")
+    _run([*command, "--check", "--limit", "localhost", *others], settings)
+    calls = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    applied = [call for call in calls if call["state"] == "present"]
+    return Rendering(profile, [document for call in applied for document in call["documents"]], calls)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.fixture(scope="session", params=list(PROFILES))
+def rendering(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendering:
+    """Return what a profile applies."""
+    return render(request.param, tmp_path_factory.mktemp(request.param))

@@ -1,0 +1,246 @@
+"""Everything that the roles apply is valid, complete and safe: looked at before any cluster sees it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import ROOT, Rendering
+
+VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
+KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+# Who speaks to the API, and so may have a token.
+API_CLIENTS = {"traefik", "postgres"}
+# Roles whose templates go to hosts and not to the API.
+HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
+
+
+def pod_of(document: dict[str, Any]) -> dict[str, Any]:
+    template = document["spec"]["jobTemplate"]["spec"] if document["kind"] == "CronJob" else document["spec"]
+    found: dict[str, Any] = template["template"]
+    return found
+
+
+def workloads(rendering: Rendering) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    for document in rendering.of_kind(*WORKLOADS):
+        metadata = document["metadata"]
+        yield f"{document['kind']}/{metadata['name']}", metadata["namespace"], document, pod_of(document)
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def where(document: dict[str, Any]) -> str:
+    metadata = document["metadata"]
+    return f"{document['kind']} {metadata.get('namespace', '-')}/{metadata['name']}"
+
+
+def test_every_document_is_valid(rendering: Rendering) -> None:
+    mistakes = []
+    for document in rendering.documents:
+        try:
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            place = ".".join(str(part) for part in error.path)
+            mistakes.append(f"{where(document)}: {place}: {error.message}")
+    assert mistakes == []
+
+
+def test_every_object_is_applied_once_and_server_side_as_slipway(rendering: Rendering) -> None:
+    counts = Counter(where(document) for document in rendering.documents)
+    assert [name for name, count in counts.items() if count > 1] == []
+    managers = [call["server_side_apply"]["field_manager"] for call in rendering.calls if call["state"] == "present"]
+    assert set(managers) == {"slipway"}
+
+
+def test_every_template_of_every_role_is_used() -> None:
+    unused = []
+    for template in sorted(ROOT.glob("roles/*/templates/*")):
+        role = template.parents[1]
+        if role.name in HOST_ROLES:
+            continue
+        sources = [*role.glob("tasks/*.yml"), *role.glob("vars/*.yml"), *role.glob("templates/*")]
+        if not any(template.name in path.read_text(encoding="utf-8") for path in sources if path != template):
+            unused.append(str(template.relative_to(ROOT)))
+    assert unused == []
+
+
+def test_every_role_that_has_templates_has_applied_something(rendering: Rendering) -> None:
+    """A template that is never rendered is never checked."""
+    text = yaml.safe_dump(rendering.documents)
+    roles = {template.parents[1].name for template in ROOT.glob("roles/*/templates/*")} - HOST_ROLES
+    marks = {"cluster_base": "ResourceQuota", "service": "auth-migrate-"}
+    assert [role for role in sorted(roles) if marks.get(role, f"app.kubernetes.io/name: {role}") not in text] == []
+
+
+def test_namespaces_exist(rendering: Rendering) -> None:
+    known = {document["metadata"]["name"] for document in rendering.of_kind("Namespace")} | {"default"}
+    used = {document["metadata"].get("namespace") for document in rendering.documents} - {None}
+    assert used <= known
+
+
+def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering) -> None:
+    for name, _, _, pod in workloads(rendering):
+        shared = pod["spec"]["securityContext"]
+        assert shared["runAsNonRoot"] is True, name
+        assert shared["runAsUser"] >= 10000, name
+        assert shared["seccompProfile"]["type"] == "RuntimeDefault", name
+        for key in ("hostNetwork", "hostPID", "hostIPC"):
+            assert key not in pod["spec"], name
+        allowed = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        for volume in pod["spec"].get("volumes", []):
+            assert set(volume) - {"name"} <= allowed, f"{name}: {volume['name']}"
+        for container in containers(pod):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, name
+            assert own["readOnlyRootFilesystem"] is True, name
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+
+
+def test_containers_say_what_they_need(rendering: Rendering) -> None:
+    for name, _, document, pod in workloads(rendering):
+        assert pod["spec"]["priorityClassName"] in {c["metadata"]["name"] for c in rendering.of_kind("PriorityClass")}
+        for container in containers(pod):
+            resources = container["resources"]
+            assert {"cpu", "memory"} <= set(resources["requests"]), name
+            assert "memory" in resources["limits"], name
+            image = container["image"]
+            assert image.startswith("slipway.local/"), name
+            assert image.rpartition(":")[2] not in ("", "latest"), name
+            if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
+                assert {"livenessProbe", "readinessProbe", "startupProbe"} <= set(container), name
+
+
+def test_only_api_clients_have_a_token(rendering: Rendering) -> None:
+    for name, namespace, _, pod in workloads(rendering):
+        account = pod["spec"]["serviceAccountName"]
+        found = rendering.find("ServiceAccount", namespace, account)
+        assert found, f"{name}: no ServiceAccount {namespace}/{account}"
+        mounted = pod["spec"].get("automountServiceAccountToken", found.get("automountServiceAccountToken", True))
+        assert bool(mounted) is (account in API_CLIENTS), name
+
+
+def test_what_a_pod_refers_to_is_applied_too(rendering: Rendering) -> None:
+    missing = []
+    for name, namespace, _, pod in workloads(rendering):
+        for kind, target in references(pod):
+            if not rendering.find(kind, namespace, target):
+                missing.append(f"{name}: no {kind} {namespace}/{target}")
+        for container in containers(pod):
+            claims = [c["metadata"]["name"] for c in pod.get("claims", [])]
+            volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])} | set(claims)
+            mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
+            templates = claim_templates(rendering, name, namespace)
+            missing += [f"{name}: no volume {mount}" for mount in mounts - volumes - templates]
+    assert missing == []
+
+
+def claim_templates(rendering: Rendering, name: str, namespace: str) -> set[str]:
+    kind, _, target = name.partition("/")
+    document = rendering.find(kind, namespace, target) or {"spec": {}}
+    return {claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])}
+
+
+def references(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for volume in pod["spec"].get("volumes", []):
+        sources = [volume, *volume.get("projected", {}).get("sources", [])]
+        for source in sources:
+            if "configMap" in source:
+                yield "ConfigMap", source["configMap"]["name"]
+            if "secret" in source:
+                yield "Secret", source["secret"].get("secretName") or source["secret"]["name"]
+    for container in containers(pod):
+        for variable in container.get("env", []):
+            origin = variable.get("valueFrom", {})
+            if "secretKeyRef" in origin:
+                yield "Secret", origin["secretKeyRef"]["name"]
+            if "configMapKeyRef" in origin:
+                yield "ConfigMap", origin["configMapKeyRef"]["name"]
+
+
+def test_selectors_find_their_pods_and_no_others(rendering: Rendering) -> None:
+    pods = [(name, namespace, pod) for name, namespace, _, pod in workloads(rendering)]
+
+    def matching(namespace: str, selector: dict[str, str]) -> list[str]:
+        return [
+            name
+            for name, place, pod in pods
+            if place == namespace and selector.items() <= pod["metadata"].get("labels", {}).items()
+        ]
+
+    for name, namespace, document, _ in workloads(rendering):
+        if document["kind"] not in ("Job", "CronJob"):
+            assert matching(namespace, document["spec"]["selector"]["matchLabels"]) == [name]
+    for service in rendering.of_kind("Service"):
+        selector = service["spec"].get("selector")
+        if not selector:
+            continue
+        # A label that only the running software sets (Patroni's role) is not in any template.
+        static = {key: value for key, value in selector.items() if key != "slipway/role" and "role" not in key}
+        found = matching(service["metadata"]["namespace"], static)
+        assert len(found) == 1, f"{where(service)} selects {found}"
+
+
+def test_ports_lead_somewhere(rendering: Rendering) -> None:
+    for service in rendering.of_kind("Service"):
+        selector = {k: v for k, v in (service["spec"].get("selector") or {}).items() if "role" not in k}
+        if not selector:
+            continue
+        [pod] = [
+            pod
+            for _, namespace, _, pod in workloads(rendering)
+            if namespace == service["metadata"]["namespace"] and selector.items() <= pod["metadata"]["labels"].items()
+        ]
+        ports = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
+        known = {port.get("name") for port in ports} | {port["containerPort"] for port in ports}
+        for port in service["spec"]["ports"]:
+            assert port.get("targetPort", port["port"]) in known, f"{where(service)}: {port}"
+    for ingress in rendering.of_kind("Ingress"):
+        assert ingress["spec"]["ingressClassName"] == "nginx"
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                service = rendering.find("Service", ingress["metadata"]["namespace"], backend["name"])
+                assert service, where(ingress)
+                names = {port["name"] for port in service["spec"]["ports"]}
+                assert backend["port"].get("name") in names, where(ingress)
+
+
+def test_secrets_are_only_in_secrets(rendering: Rendering) -> None:
+    """A ConfigMap, an environment variable or an annotation is no place for a password."""
+    import base64
+
+    values = set()
+    for secret in rendering.of_kind("Secret"):
+        data = [base64.b64decode(value).decode() for value in secret.get("data", {}).values()]
+        values |= {value for value in [*data, *secret.get("stringData", {}).values()] if len(value) >= 12}
+    assert len(values) > 10
+    rest = yaml.safe_dump([document for document in rendering.documents if document["kind"] != "Secret"], width=10**6)
+    public = {value for value in values if value.startswith("-----BEGIN CERTIFICATE")}
+    assert [value[:4] + "..." for value in values - public if value in rest] == []
+
+
+def test_no_service_is_reachable_from_outside_beside_the_ingress(rendering: Rendering) -> None:
+    for service in rendering.of_kind("Service"):
+        assert service["spec"].get("type", "ClusterIP") == "ClusterIP", where(service)
+    ports = [
+        (name, port["hostPort"])
+        for name, _, _, pod in workloads(rendering)
+        for container in containers(pod)
+        for port in container.get("ports", [])
+        if "hostPort" in port
+    ]
+    assert sorted(ports) == [("DaemonSet/traefik", 80), ("DaemonSet/traefik", 443)]
+
+
+@pytest.mark.parametrize(("profile", "replicas"), [("local", {1}), ("ha", {2})])
+def test_the_profile_decides_how_many(rendering: Rendering, profile: str, replicas: set[int]) -> None:
+    if rendering.profile != profile:
+        pytest.skip("another profile")
+    assert {document["spec"]["replicas"] for document in rendering.of_kind("Deployment")} == replicas
