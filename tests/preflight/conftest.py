@@ -78,15 +78,21 @@ class Runner:
             assert old in hosts + variables, f"{case}: the base has no {old!r}"
             hosts, variables = hosts.replace(old, new), variables.replace(old, new)
         variables += case.variables
-        if self.lab:
-            hosts = hosts.replace("198.18.0.", "10.66.0.")
         inventory = self.directory / "inventory"
         (inventory / "group_vars").mkdir(parents=True)
+        if self.lab:
+            hosts = self.on_lab(hosts)
+            variables = self.on_lab(variables).replace("environment: trial", "environment: local")
+            connection = ROOT / "inventories" / "local" / "group_vars" / "k3s_cluster.yml"
+            (inventory / "group_vars" / "k3s_cluster.yml").write_bytes(connection.read_bytes())
         (inventory / "hosts.yml").write_text(hosts.replace("CANARY", CANARY), encoding="utf-8", newline="")
         text = variables.replace("CANARY", CANARY)
         data = text.encode() + (case.bytes or "").encode("latin-1")
         (inventory / "group_vars" / "all.yml").write_bytes(data)
         return inventory
+
+    def on_lab(self, text: str) -> str:
+        return text.replace("198.18.0.", "10.66.0.") if self.lab else text
 
     def run(self, case: Case) -> Outcome:
         inventory = self.write(case)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
+from preflight.hosts import FACTS_SCRIPT, parse  # noqa: E402
 from preflight.mistake import Mistake, in_order, show  # noqa: E402
 from preflight.schema import check, variables  # noqa: E402
 from preflight.yaml_files import read_inventory  # noqa: E402
@@ -140,3 +141,13 @@ def test_a_value_cannot_forge_a_second_line() -> None:
 def test_mistakes_come_in_the_order_of_the_file() -> None:
     mistakes = [Mistake(where, "", "", "", "") for where in ("b.yml:2", "a.yml:10", "a.yml:9", "inventory")]
     assert [mistake.where for mistake in in_order(mistakes)] == ["a.yml:9", "a.yml:10", "b.yml:2", "inventory"]
+
+
+def test_the_facts_script_runs_in_a_plain_shell() -> None:
+    """As Ansible sends it, with `; sleep 0` appended; with nothing on standard error and every name answered."""
+    command = ["sh", "-c", f"{FACTS_SCRIPT}; sleep 0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stderr == ""
+    values = parse(done.stdout)
+    names = ["os", "arch", "clock", "cgroup", "init", "memory_kib", "disk_free_kib", "inodes_free", "mount_options"]
+    assert {name for name in [*names, "python"] if not values.get(name)} == set()

@@ -31,7 +31,7 @@ done </proc/mounts
 echo "mount_options ${found:-}"
 python=$(command -v python3 || true)
 echo "python $([ -z "$python" ] || "$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
-"""
+""".strip()  # Ansible appends `; sleep 0`, which must not begin a line
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 SSH_REASON = re.compile(
     r"Permission denied[^\n]*|Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|"
