@@ -9,7 +9,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import ROOT, Rendering
+
+from tests.rendering.conftest import ROOT, Rendering
 
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
