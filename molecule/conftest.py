@@ -1,11 +1,11 @@
-"""What every scenario's tests share: ways into the platform, and on failure the reasons that the platform itself gives."""
+"""What every scenario's tests share: ways into the platform, and the reasons that it gives itself on failure."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Generator, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from controller import Inventory, Run, ansible, ssh  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks of these tests."""
-    config.addinivalue_line("markers", "explain(namespace): show the pods and events of a namespace when the test fails")
+    """Declare the marks of these tests; show no arguments of functions in failures, since some are secrets."""
+    config.option.tbstyle = "short"
+    config.addinivalue_line(
+        "markers", "explain(namespace): show the pods and events of a namespace when the test fails"
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -50,14 +53,16 @@ def explanation(cluster: Cluster, namespace: str) -> str:
     path = f"/api/v1/namespaces/{namespace}"
     pods, events = cluster.items(f"{path}/pods"), cluster.items(f"{path}/events")
     names = [pod["metadata"]["name"] for pod in pods]
-    recent = kube_reason.recent_events(events, names, datetime.now(timezone.utc))
+    recent = kube_reason.recent_events(events, names, datetime.now(UTC))
     return "\n".join([*map(kube_reason.describe_pod, pods), "events:", *recent])
 
 
 @pytest.fixture(scope="session")
-def inventory() -> Inventory:
-    """Return the inventory that the scenario was applied with."""
-    return Inventory(ROOT / "inventories" / "local")
+def inventory(request: pytest.FixtureRequest) -> Inventory:
+    """Return the inventory that the scenario was applied with: one of its own, or the lab's."""
+    scenario = next(p for p in request.session.items[0].path.parents if (p / "molecule.yml").exists())
+    own = "molecule/host/inventory"
+    return Inventory(ROOT / (own if own in (scenario / "molecule.yml").read_text() else "inventories/local"))
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +110,20 @@ def client(pods: Pods, service_image: str, request: pytest.FixtureRequest) -> It
 
 
 @pytest.fixture(scope="session")
+def definitions(inventory: Inventory) -> dict[str, dict[str, Any]]:
+    """Return the service.yml of every service that is enabled."""
+    folder = ROOT / "services"
+    return {
+        name: yaml.safe_load((folder / name / "service.yml").read_text(encoding="utf-8"))
+        for name in inventory.variable("services_enabled")
+    }
+
+
+@pytest.fixture(scope="session")
 def secrets(state: Path) -> dict[str, Any]:
     """Return the environment's secrets, read as an operator would: with ansible-vault and the key."""
-    shown: Run = ansible("ansible-vault", "view", "--vault-password-file", str(state / "vault.key"), str(state / "secrets.yml"))
+    key, file = str(state / "vault.key"), str(state / "secrets.yml")
+    shown: Run = ansible("ansible-vault", "view", "--vault-password-file", key, file)
     assert shown.code == 0, "ansible-vault cannot read the secrets"
     loaded: dict[str, Any] = yaml.safe_load(shown.output)
     return loaded

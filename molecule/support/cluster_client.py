@@ -34,7 +34,7 @@ class Pods:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.api = kubernetes.config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
-        self.core = kubernetes.client.CoreV1Api(self.api)
+        self.core: Any = kubernetes.client.CoreV1Api(self.api)
 
     def execute(self, namespace: str, pod: str, *command: str, line: str = "", container: str | None = None) -> Ended:
         """Run a command; `line` is what it can read from its standard input, so that secrets are on no command line."""
@@ -51,12 +51,15 @@ class Pods:
             _preload_content=False,
             **wanted,
         )
-        if line:
-            shell.write_stdin(line + "\n")
-        shell.run_forever(timeout=EXEC_SECONDS)
-        output, errors = shell.read_stdout(timeout=0), shell.read_stderr(timeout=0)
-        assert not shell.is_open(), f"{command} in {namespace}/{pod} did not end in {EXEC_SECONDS} s: {errors}"
-        return Ended(shell.returncode, output, errors)
+        try:
+            if line:
+                shell.write_stdin(line + "\n")
+            shell.run_forever(timeout=EXEC_SECONDS)
+            output, errors = shell.read_stdout(timeout=0), shell.read_stderr(timeout=0)
+            assert not shell.is_open(), f"{command} in {namespace}/{pod} did not end in {EXEC_SECONDS} s: {errors}"
+            return Ended(shell.returncode, output, errors)
+        finally:
+            shell.sock.shutdown()
 
     def names(self, namespace: str, selector: str) -> list[str]:
         """Return the names of the running pods of a selector; a check of no pod proves nothing."""
@@ -68,7 +71,10 @@ class Pods:
     @contextlib.contextmanager
     def namespace(self, name: str, **labels: str) -> Iterator[str]:
         """Make a namespace of the test's own, gone when it ends."""
-        marks = {"app.kubernetes.io/part-of": "slipway-test", "pod-security.kubernetes.io/enforce": "restricted"} | labels
+        marks = {
+            "app.kubernetes.io/part-of": "slipway-test",
+            "pod-security.kubernetes.io/enforce": "restricted",
+        } | labels
         self._forget_namespace(name)
         self.core.create_namespace({"metadata": {"name": name, "labels": marks}})
         try:
@@ -99,11 +105,32 @@ class Pods:
             time.sleep(0.5)
         raise AssertionError(f"pod {namespace}/{pod} is not ready after {READY_SECONDS} s: {found and found.status}")
 
+    @staticmethod
+    def eventually(look: Callable[[], Any], wanted: Any) -> Any:
+        """Look until what is wanted is seen, and return what was seen last."""
+        limit = time.monotonic() + READY_SECONDS
+        while (seen := look()) != wanted and time.monotonic() < limit:
+            time.sleep(1)
+        return seen
+
     def start(self, namespace: str, name: str, image: str, **more: Any) -> Client:
         """Start a pod that the platform's Pod Security admits, and that waits to be told what to do."""
         self.core.create_namespaced_pod(namespace, restricted_pod(name, image, **more))
         self.wait_ready(namespace, name)
         return Client(self, namespace, name)
+
+    def start_again(self, namespace: str, name: str, killed: str, image: str, **more: Any) -> Client:
+        """Start a pod in the place of one that was deleted, as soon as that is gone."""
+        gone = self.eventually(
+            lambda: [
+                pod.metadata.uid
+                for pod in self.core.list_namespaced_pod(namespace, field_selector=f"metadata.name={name}").items
+                if pod.metadata.uid == killed
+            ],
+            [],
+        )
+        assert gone == [], f"pod {namespace}/{name} does not go away"
+        return self.start(namespace, name, image, **more)
 
     @contextlib.contextmanager
     def forward(self, namespace: str, pod: str, port: int) -> Iterator[str]:
@@ -143,7 +170,8 @@ class Client:
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """Run a function that stands by itself (its imports are inside of it) in the pod and return what it returns."""
         source = inspect.getsource(function)
-        code = f"import json\n{source}\nprint(json.dumps({function.__name__}(**json.loads(input()))))"
+        call = f"print(json.dumps({function.__name__}(**json.loads(input()))))"
+        code = f"from __future__ import annotations\nimport json\n{source}\n{call}"
         ended = self.pods.execute(self.namespace, self.name, "python3", "-c", code, line=json.dumps(arguments))
         assert ended.code == 0, f"{function.__name__} in {self.namespace}/{self.name}: {ended.errors[-2000:]}"
         return json.loads(ended.output.splitlines()[-1])

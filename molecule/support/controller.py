@@ -77,26 +77,40 @@ def apply_role(role: str, *arguments: str, variables: dict[str, Any] | None = No
 
 
 class Inventory:
-    """An inventory as the roles get it, before templating: good for names, addresses and literal values."""
+    """An inventory: names and addresses of its hosts, and the variables that the controller's plays get."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        found = ansible("ansible-inventory", "--inventory", str(path), "--playbook-dir", str(ROOT), "--list", "--export")
-        assert found.code == 0, found.output
-        self._data: dict[str, Any] = json.loads(found.output[found.output.index("{") :])
+        listed = ansible("ansible-inventory", "--inventory", str(path), "--list", "--export")
+        self._groups = _first_object(listed)
+        self._variables: dict[str, Any] = {}
 
     def hosts(self, group: str = "k3s_cluster") -> list[str]:
         """Return the hosts of a group and of the groups inside of it."""
-        entry = self._data.get(group, {})
-        return entry.get("hosts", []) + [host for child in entry.get("children", []) for host in self.hosts(child)]
+        entry = self._groups.get(group, {})
+        mine: list[str] = entry.get("hosts", [])
+        return mine + [host for child in entry.get("children", []) for host in self.hosts(child)]
 
     def address(self, host: str) -> str:
         """Return the address of a host."""
-        return str(self._data["_meta"]["hostvars"][host]["ansible_host"])
+        return str(self._groups["_meta"]["hostvars"][host]["ansible_host"])
 
     def variable(self, name: str) -> Any:
-        """Return a variable that all hosts share, as it was written."""
-        return self._data["all"]["vars"][name]
+        """Return the value that a variable has in a play."""
+        if name not in self._variables:
+            shown = ansible(
+                *("ansible", "localhost", "--inventory", str(self.path), "--playbook-dir", str(ROOT)),
+                *("--module-name", "ansible.builtin.debug", "--args", f"var={name}"),
+                environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"},
+            )
+            self._variables |= _first_object(shown)
+        return self._variables[name]
+
+
+def _first_object(run: Run) -> dict[str, Any]:
+    assert run.code == 0, run.output
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(run.output[run.output.index("{") :])[0]
+    return found
 
 
 def ssh(address: str, state: Path) -> testinfra.host.Host:

@@ -1,18 +1,27 @@
-"""What every namespace of the platform starts with, asked of the API server as somebody who wants to run a pod there."""
+"""What every namespace of the platform starts with, as somebody meets it who wants to run a pod there."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from cluster_client import Pods, restricted_pod
 from kubernetes.client import ApiException
 
-NAMESPACES = ["auth", "api", "image-storage", "infrastructure", "monitoring", "ingress-nginx", "cert-manager", "sre-app"]
+NAMESPACES = [
+    "auth",
+    "api",
+    "image-storage",
+    "infrastructure",
+    "monitoring",
+    "ingress-nginx",
+    "cert-manager",
+    "sre-app",
+]
 RESTRICTED = [name for name in NAMESPACES if name != "ingress-nginx"]
 IMAGE = "slipway.local/none:0"
 
-PRIVILEGED = {"privileged": True}
 BAD_PODS: dict[str, dict[str, Any]] = {
     "a privileged container": {"container": {"securityContext": {"privileged": True}}},
     "root": {"securityContext": {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}}},
@@ -38,7 +47,7 @@ def test_pod_security_refuses(pods: Pods, namespace: str, wish: str) -> None:
     with pytest.raises(ApiException) as refused:
         admitted(pods, namespace, **BAD_PODS[wish])
     assert refused.value.status == 403
-    assert 'violates PodSecurity "restricted:' in str(refused.value.body)
+    assert 'violates PodSecurity "restricted:' in json.loads(str(refused.value.body))["message"]
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
@@ -82,7 +91,7 @@ def test_no_way_in_beside_the_ingress(pods: Pods, namespace: str) -> None:
     with pytest.raises(ApiException) as refused:
         pods.core.create_namespaced_service(namespace, service, dry_run="All")
     assert refused.value.status == 403
-    assert "exceeded quota" in str(refused.value.body)
+    assert "exceeded quota" in json.loads(str(refused.value.body))["message"]
 
 
 def test_ingress_and_data_stores_matter_more_than_services_and_these_more_than_the_rest(pods: Pods) -> None:

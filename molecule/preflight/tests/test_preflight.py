@@ -1,4 +1,4 @@
-"""Preflight accepts the lab, touches nothing, and says in one line what is wrong. The wrong inventories themselves are in
+"""Preflight accepts the lab, touches nothing, and says in one line what is wrong. More wrong inventories stand in
 tests/preflight."""
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def test_all_mistakes_come_at_once_one_line_each(fingerprints: Any) -> None:
     value = [line for line in run.output.splitlines() if "tiny" in line]
     assert typo and value, run.output
     assert re.search(r"platform_domain\b", typo[0]), f"no did-you-mean: {typo[0]}"
-    assert re.search(r"\blab\b", value[0]) and re.search(r"\bsmall\b", value[0]), f"does not say what is wanted: {value[0]}"
+    assert re.search(r"\blab\b", value[0]) and re.search(r"\bsmall\b", value[0]), (
+        f"does not say what is wanted: {value[0]}"
+    )
     assert fingerprints() == before
 
 

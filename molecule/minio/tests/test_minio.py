@@ -1,0 +1,239 @@
+"""The object store as the services, strangers and an operator meet it. What damages something does it to a second
+installation, in a namespace of its own."""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cluster_client import Client, Pods
+from confinement import confined, confinements
+from controller import Run, apply_role
+from leaks import leaked
+
+NAMESPACE, OWN = "infrastructure", "molecule-minio-own"
+NAME = "app.kubernetes.io/name=minio"
+ENDPOINT = "minio.infrastructure.svc:9000"
+DENIED = "AccessDenied"
+
+pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
+
+
+def store(endpoint: str, key: dict[str, str] | None, steps: list[list[str]]) -> list[str]:
+    """In the cluster: take steps with a key (none: as anybody); for each what it gave, or the code of the refusal."""
+    import io
+
+    import minio
+
+    signed: dict[str, Any] = {"access_key": key["access_key"], "secret_key": key["secret_key"]} if key else {}
+    client = minio.Minio(endpoint=endpoint, secure=False, region="us-east-1", **signed)
+
+    def take(step: str, *names: str) -> str:
+        if step == "list buckets":
+            return " ".join(sorted(bucket.name for bucket in client.list_buckets()))
+        if step == "make bucket":
+            client.make_bucket(bucket_name=names[0])
+        elif step == "remove bucket":
+            client.remove_bucket(bucket_name=names[0])
+        elif step == "list":
+            return " ".join(sorted(str(found.object_name) for found in client.list_objects(bucket_name=names[0])))
+        elif step == "put":
+            content = names[2].encode()
+            client.put_object(bucket_name=names[0], object_name=names[1], data=io.BytesIO(content), length=len(content))
+        elif step == "get":
+            answer = client.get_object(bucket_name=names[0], object_name=names[1])
+            with answer:
+                return answer.read().decode()
+        elif step == "remove":
+            client.remove_object(bucket_name=names[0], object_name=names[1])
+        elif step == "open to all":
+            rule = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},'
+            rule += f'"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{names[0]}/*"]}}]}}'
+            client.set_bucket_policy(bucket_name=names[0], policy=rule)
+        return "done"
+
+    answers = []
+    for step in steps:
+        try:
+            answers.append(take(*step))
+        except minio.error.S3Error as error:
+            answers.append(str(error.code))
+    return answers
+
+
+def ask(url: str) -> tuple[int, str]:
+    """In the cluster: status and body of an answer over HTTP."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+# --- the platform's
+
+
+def test_a_service_keeps_reads_and_removes_objects_of_its_bucket(
+    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
+) -> None:
+    buckets = {name: service["bucket"] for name, service in definitions.items() if "bucket" in service}
+    assert buckets
+    for service, bucket in buckets.items():
+        name, text = f"molecule-{random.token_hex(8)}", random.token_hex(32)
+        steps = [["put", bucket, name, text], ["get", bucket, name], ["remove", bucket, name], ["get", bucket, name]]
+        answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"][service], steps=steps)
+        assert answers == ["done", text, "done", "NoSuchKey"]
+
+
+def test_a_service_sees_no_bucket_but_its_own(
+    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
+) -> None:
+    root = {"access_key": secrets["minio_root_user"], "secret_key": secrets["minio_root_password"]}
+    strange = f"molecule-{random.token_hex(4)}"
+    client.call(store, endpoint=ENDPOINT, key=root, steps=[["make bucket", strange], ["put", strange, "a", "b"]])
+    try:
+        steps = [["list buckets"], ["list", strange], ["get", strange, "a"], ["put", strange, "c", "d"]]
+        answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"]["image"], steps=steps)
+        assert answers[0] in (definitions["image"]["bucket"], DENIED)
+        assert answers[1:] == [DENIED, DENIED, DENIED]
+    finally:
+        client.call(store, endpoint=ENDPOINT, key=root, steps=[["remove", strange, "a"], ["remove bucket", strange]])
+
+
+def test_a_service_governs_nothing(client: Client, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
+    bucket = definitions["image"]["bucket"]
+    steps = [["make bucket", "molecule-mine"], ["remove bucket", bucket], ["open to all", bucket]]
+    answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"]["image"], steps=steps)
+    assert answers == [DENIED, DENIED, DENIED]
+
+
+def test_who_has_no_key_or_a_wrong_one_is_refused(
+    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
+) -> None:
+    bucket = definitions["image"]["bucket"]
+    steps = [["list buckets"], ["list", bucket], ["get", bucket, "any"], ["put", bucket, "a", "b"]]
+    assert client.call(store, endpoint=ENDPOINT, key=None, steps=steps) == [DENIED] * 4
+    wrong = secrets["minio_keys"]["image"] | {"secret_key": "x" * 40}
+    assert client.call(store, endpoint=ENDPOINT, key=wrong, steps=steps[1:2]) == ["SignatureDoesNotMatch"]
+    default = {"access_key": "minioadmin", "secret_key": "minioadmin"}
+    assert client.call(store, endpoint=ENDPOINT, key=default, steps=steps[:1]) == ["InvalidAccessKeyId"]
+
+
+def test_it_answers_health_checks_and_has_a_console(client: Client) -> None:
+    assert client.call(ask, url=f"http://{ENDPOINT}/minio/health/live")[0] == 200
+    assert client.call(ask, url=f"http://{ENDPOINT}/minio/health/ready")[0] == 200
+    status, _ = client.call(ask, url="http://minio.infrastructure.svc:9001/")
+    assert status == 200
+
+
+def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
+    found = confinements(pods, hosts, NAMESPACE, NAME)
+    assert found == dict.fromkeys(found, confined(10002))
+
+
+def test_no_secret_is_in_its_specification(cluster: Any, secrets: dict[str, Any]) -> None:
+    shown = str(cluster.items(f"/api/v1/namespaces/{NAMESPACE}/pods"))
+    shown += str(cluster.items(f"/api/v1/namespaces/{NAMESPACE}/configmaps"))
+    assert leaked(secrets, shown) == []
+
+
+# --- one of the test's own
+
+
+def user(name: str, **grants: str) -> dict[str, Any]:
+    """Return a user with keys of its own and what it may do in which buckets."""
+    wanted = [{"bucket": bucket, "access": access} for bucket, access in grants.items()]
+    return {"name": name, "access_key": random.token_hex(8), "secret_key": random.token_hex(20), "grants": wanted}
+
+
+class Installation:
+    """A second MinIO with the role's own defaults, and what was chosen for it."""
+
+    endpoint = f"minio.{OWN}.svc:9000"
+
+    def __init__(self, state: Any, image: str) -> None:
+        self.users = {"writer": user("writer", letters="write"), "reader": user("reader", letters="read")}
+        self.variables = {
+            "minio_kubeconfig": str(state / "kubeconfig"),
+            "minio_image": image,
+            "minio_namespace": OWN,
+            "minio_storage_size": "1Gi",
+            "minio_root_user": random.token_hex(8),
+            "minio_root_password": random.token_hex(20),
+            "minio_buckets": [{"name": "letters"}, {"name": "stamps"}],
+        }
+
+    def apply(self, *arguments: str, **variables: Any) -> Run:
+        users = list(self.users.values())
+        return apply_role("minio", *arguments, variables={**self.variables, "minio_users": users, **variables})
+
+    def steps(self, client: Client, name: str, *steps: list[str]) -> list[str]:
+        found: list[str] = client.call(store, endpoint=self.endpoint, key=self.users[name], steps=list(steps))
+        return found
+
+
+@pytest.fixture(scope="module")
+def own(pods: Pods, state: Any) -> Iterator[Installation]:
+    """Return a second installation, made from nothing."""
+    image = pods.core.read_namespaced_pod("minio-0", NAMESPACE).spec.containers[0].image
+    with pods.namespace(OWN):
+        installation = Installation(state, image)
+        check = installation.apply("--check")
+        assert check.code == 0, check.output
+        assert pods.core.list_namespaced_service(OWN).items == []
+        run = installation.apply()
+        assert run.code == 0, run.output
+        hidden = {name: one["secret_key"] for name, one in installation.users.items()}
+        assert leaked(hidden | {"root": installation.variables["minio_root_password"]}, run.output) == []
+        yield installation
+
+
+def test_a_second_run_changes_nothing(own: Installation) -> None:
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def test_write_includes_read_and_read_does_not_include_write(own: Installation, client: Client) -> None:
+    put, get = ["put", "letters", "dear", "yours"], ["get", "letters", "dear"]
+    assert own.steps(client, "writer", put, get, ["list", "letters"]) == ["done", "yours", "dear"]
+    remove = ["remove", "letters", "dear"]
+    assert own.steps(client, "reader", get, ["list", "letters"], put, remove) == ["yours", "dear", DENIED, DENIED]
+    for name in own.users:
+        assert own.steps(client, name, ["list", "stamps"]) == [DENIED]
+
+
+def test_objects_outlive_the_pod(own: Installation, client: Client, pods: Pods) -> None:
+    assert own.steps(client, "writer", ["put", "letters", "kept", "for ever"]) == ["done"]
+    killed = pods.core.read_namespaced_pod("minio-0", OWN).metadata.uid
+    pods.core.delete_namespaced_pod("minio-0", OWN, grace_period_seconds=0)
+    pods.wait_ready(OWN, "minio-0", other_than=killed)
+    assert pods.eventually(lambda: own.steps(client, "reader", ["get", "letters", "kept"]), ["for ever"]) == [
+        "for ever"
+    ]
+
+
+def test_a_new_key_takes_the_place_of_the_old_one_and_an_undeclared_user_goes(
+    own: Installation, client: Client
+) -> None:
+    before = dict(own.users)
+    own.users = {"writer": user("writer", letters="write")}
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert run.changed > 0
+    assert own.steps(client, "writer", ["get", "letters", "kept"]) == ["for ever"]
+    for old in before.values():
+        assert client.call(store, endpoint=own.endpoint, key=old, steps=[["list", "letters"]]) == ["InvalidAccessKeyId"]
+
+
+def test_uninstalled_with_its_data_nothing_is_left(own: Installation, pods: Pods) -> None:
+    run = own.apply(applied_tasks="uninstall", minio_uninstall_data=True)
+    assert run.code == 0, run.output
+    assert pods.core.list_namespaced_pod(OWN, label_selector=NAME).items == []
+    assert pods.core.list_namespaced_persistent_volume_claim(OWN).items == []
+    assert pods.core.list_namespaced_secret(OWN).items == []

@@ -1,0 +1,279 @@
+"""Postgres as the services, their neighbours and an operator meet it. What damages something does it to a second
+installation, in a namespace of its own."""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cluster_client import Client, Pods
+from confinement import confined, confinements
+from controller import Run, apply_role
+from leaks import leaked
+
+NAMESPACE, OWN = "infrastructure", "molecule-postgres-own"
+NAME = "app.kubernetes.io/name=postgres"
+HOST = "postgres.infrastructure.svc"
+UNSAFE_METHODS = {"trust", "password", "md5", "ident"}
+
+pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
+
+
+def sign_in(attempts: list[dict[str, Any]], statement: str = "SELECT 1") -> list[str]:
+    """In the cluster: for each attempt the first value that the statement gives, or the class of the refusal."""
+    import asyncio
+
+    import asyncpg
+
+    async def attempt(login: dict[str, Any]) -> str:
+        try:
+            connection = await asyncpg.connect(timeout=20, **login)
+            try:
+                return str(await connection.fetchval(statement))
+            finally:
+                await connection.close()
+        except (asyncpg.PostgresError, OSError) as error:
+            return f"refused: {type(error).__name__}"
+
+    async def all_attempts() -> list[str]:
+        return [await attempt(login) for login in attempts]
+
+    return asyncio.run(all_attempts())
+
+
+def ask(url: str, method: str = "GET") -> tuple[int, str]:
+    """In the cluster: status and body of an answer over HTTP."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture(scope="session")
+def logins(secrets: dict[str, Any], definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return how each service signs in."""
+    return {
+        name: {
+            "host": HOST,
+            "user": service["database"]["user"],
+            "database": service["database"]["name"],
+            "password": secrets["postgres_databases"][name],
+        }
+        for name, service in definitions.items()
+        if "database" in service
+    }
+
+
+def superuser(pods: Pods, namespace: str, statement: str) -> list[str]:
+    """Ask the server as the operator does who is let into the pod: over the socket, without a password."""
+    ended = pods.execute(namespace, "postgres-0", "psql", "-XAtqc", statement, container="postgres")
+    assert ended.code == 0, ended.errors
+    return ended.output.splitlines()
+
+
+# --- who gets in
+
+
+def test_each_service_reaches_its_own_database(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+    statement = "SELECT current_user || '@' || current_database() || ' ' || pg_is_in_recovery()"
+    answers = client.call(sign_in, attempts=list(logins.values()), statement=statement)
+    assert answers == [f"{login['user']}@{login['database']} false" for login in logins.values()]
+
+
+def test_no_service_reaches_the_database_of_another(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+    foreign = [
+        one | {"database": two["database"]} for one in logins.values() for two in logins.values() if one is not two
+    ]
+    built_in = [login | {"database": name} for login in logins.values() for name in ("postgres", "template1")]
+    answers = client.call(sign_in, attempts=foreign + built_in)
+    assert set(answers) == {"refused: InsufficientPrivilegeError"}
+
+
+def test_a_wrong_password_and_none_are_refused(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+    neighbour = dict(zip(logins, [*list(logins)[1:], next(iter(logins))], strict=True))
+    wrong = [login | {"password": "wrong"} for login in logins.values()]
+    borrowed = [login | {"password": logins[neighbour[name]]["password"]} for name, login in logins.items()]
+    none = [{key: value for key, value in login.items() if key != "password"} for login in logins.values()]
+    assert set(client.call(sign_in, attempts=wrong + borrowed)) == {"refused: InvalidPasswordError"}
+    assert all(answer.startswith("refused") for answer in client.call(sign_in, attempts=none))
+
+
+def test_the_superuser_does_not_come_in_over_the_network(client: Client, secrets: dict[str, Any]) -> None:
+    login = {"host": HOST, "user": "postgres", "password": secrets["postgres_superuser_password"]}
+    attempts = [login | {"database": name} for name in ("postgres", "auth_db")]
+    assert set(client.call(sign_in, attempts=attempts)) == {"refused: InvalidAuthorizationSpecificationError"}
+
+
+def test_who_copies_the_data_reads_no_service(client: Client, secrets: dict[str, Any]) -> None:
+    login = {"host": HOST, "user": "replicator", "password": secrets["postgres_replication_password"]}
+    assert client.call(sign_in, attempts=[login | {"database": "auth_db"}])[0].startswith("refused")
+
+
+def test_no_service_may_more_than_own_its_database(pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
+    users = ", ".join(f"'{login['user']}'" for login in logins.values())
+    powers = "rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls"
+    assert superuser(pods, NAMESPACE, f"SELECT rolname FROM pg_roles WHERE rolname IN ({users}) AND ({powers})") == []
+
+
+# --- how it is kept
+
+
+def test_pages_have_checksums_and_writes_are_durable(pods: Pods) -> None:
+    names = ["data_checksums", "fsync", "synchronous_commit", "full_page_writes"]
+    found = superuser(pods, NAMESPACE, "; ".join(f"SHOW {name}" for name in names))
+    assert dict(zip(names, found, strict=True)) == dict.fromkeys(names, "on")
+
+
+def test_passwords_are_kept_and_sent_as_scram_only(pods: Pods) -> None:
+    weak = "SELECT rolname FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'"
+    assert superuser(pods, NAMESPACE, weak) == []
+    rules = superuser(pods, NAMESPACE, "SELECT type || ' ' || auth_method FROM pg_hba_file_rules")
+    assert rules
+    assert not [rule for rule in rules if rule.split()[1] in UNSAFE_METHODS]
+
+
+def test_text_is_utf8_and_sorted_the_same_on_every_system(pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
+    names = ", ".join(f"'{login['database']}'" for login in logins.values())
+    rows = superuser(
+        pods,
+        NAMESPACE,
+        f"SELECT DISTINCT pg_encoding_to_char(encoding), datlocprovider FROM pg_database WHERE datname IN ({names})",
+    )
+    assert rows == ["UTF8|b"]
+
+
+def test_the_service_leads_to_the_leader(pods: Pods, cluster: Any) -> None:
+    slices = cluster.items(
+        f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices",
+        labelSelector="kubernetes.io/service-name=postgres",
+    )
+    addresses = [address for part in slices for end in part["endpoints"] or [] for address in end["addresses"]]
+    lock = pods.core.read_namespaced_config_map("postgres-leader", NAMESPACE)
+    leader = pods.core.read_namespaced_pod(lock.metadata.annotations["leader"], NAMESPACE)
+    assert addresses == [leader.status.pod_ip]
+
+
+def test_a_stranger_may_look_at_patroni_and_change_nothing(client: Client, pods: Pods, secrets: dict[str, Any]) -> None:
+    address = f"http://{pods.core.read_namespaced_pod('postgres-0', NAMESPACE).status.pod_ip}:8008"
+    assert client.call(ask, url=f"{address}/readiness")[0] == 200
+    for path in ("restart", "switchover", "reload", "reinitialize"):
+        assert client.call(ask, url=f"{address}/{path}", method="POST")[0] in (401, 403), path
+    shown = client.call(ask, url=f"{address}/config")[1]
+    assert leaked(secrets, shown) == []
+
+
+def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
+    found = confinements(pods, hosts, NAMESPACE, NAME)
+    assert found == dict.fromkeys(found, confined(10003))
+
+
+def test_no_password_is_in_the_environment_or_on_a_command_line(pods: Pods, secrets: dict[str, Any]) -> None:
+    read = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; true"
+    shown = pods.execute(NAMESPACE, "postgres-0", "bash", "-c", read, container="postgres").output
+    assert "PATRONI_NAME" in shown
+    assert leaked(secrets, shown) == []
+
+
+# --- one of the test's own
+
+
+class Installation:
+    """A second Postgres with the role's own defaults, and what was chosen for it."""
+
+    def __init__(self, state: Any, image: str) -> None:
+        self.password = random.token_urlsafe(24)
+        self.variables = {
+            "postgres_kubeconfig": str(state / "kubeconfig"),
+            "postgres_image": image,
+            "postgres_namespace": OWN,
+            "postgres_storage_size": "1Gi",
+            "postgres_superuser_password": random.token_urlsafe(24),
+            "postgres_replication_password": random.token_urlsafe(24),
+        }
+
+    def apply(self, *arguments: str, **variables: Any) -> Run:
+        databases = [{"name": "one_db", "owner": "one", "password": self.password}]
+        return apply_role(
+            "postgres", *arguments, variables={**self.variables, "postgres_databases": databases, **variables}
+        )
+
+    def uninstall(self, **variables: Any) -> Run:
+        return self.apply(applied_tasks="uninstall", **variables)
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {"host": f"postgres.{OWN}.svc", "user": "one", "database": "one_db", "password": self.password}
+
+    def query(self, client: Client, statement: str) -> str:
+        return str(client.call(sign_in, attempts=[self.login], statement=statement)[0])
+
+
+@pytest.fixture(scope="module")
+def own(pods: Pods, state: Any) -> Iterator[Installation]:
+    """Return a second installation, made from nothing."""
+    image = pods.core.read_namespaced_pod("postgres-0", NAMESPACE).spec.containers[0].image
+    with pods.namespace(OWN):
+        installation = Installation(state, image)
+        check = installation.apply("--check")
+        assert check.code == 0, check.output
+        assert pods.core.list_namespaced_config_map(OWN, label_selector=NAME).items == []
+        run = installation.apply()
+        assert run.code == 0, run.output
+        assert leaked({"password": installation.password}, run.output) == []
+        yield installation
+
+
+def test_a_second_run_changes_nothing(own: Installation) -> None:
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def test_data_outlives_the_pod(own: Installation, client: Client, pods: Pods) -> None:
+    statement = "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number"
+    assert own.query(client, statement) == "None"
+    killed = pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid
+    pods.core.delete_namespaced_pod("postgres-0", OWN, grace_period_seconds=0)
+    pods.wait_ready(OWN, "postgres-0", other_than=killed)
+    answer = pods.eventually(lambda: own.query(client, "SELECT sum(number) FROM kept"), "500500")
+    assert answer == "500500"
+
+
+def test_a_new_password_takes_the_place_of_the_old_one(own: Installation, client: Client) -> None:
+    before, own.password = own.login, random.token_urlsafe(24)
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert run.changed > 0
+    assert leaked({"password": own.password}, run.output) == []
+    assert client.call(sign_in, attempts=[before, own.login]) == ["refused: InvalidPasswordError", "1"]
+
+
+def test_a_volume_is_never_made_smaller(own: Installation) -> None:
+    run = own.apply(postgres_storage_size="512Mi")
+    assert run.code != 0
+    assert "postgres_storage_size" in run.failure
+    assert "512Mi" in run.failure and "1Gi" in run.failure
+
+
+def test_uninstalled_and_installed_again_it_has_its_data(own: Installation, client: Client, pods: Pods) -> None:
+    run = own.uninstall()
+    assert run.code == 0, run.output
+    assert pods.core.list_namespaced_pod(OWN, label_selector=NAME).items == []
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert own.query(client, "SELECT sum(number) FROM kept") == "500500"
+
+
+def test_uninstalled_with_its_data_nothing_is_left(own: Installation, pods: Pods) -> None:
+    run = own.uninstall(postgres_uninstall_data=True)
+    assert run.code == 0, run.output
+    assert pods.core.list_namespaced_persistent_volume_claim(OWN).items == []
+    assert pods.core.list_namespaced_secret(OWN).items == []
+    left = [item.metadata.name for item in pods.core.list_namespaced_config_map(OWN).items]
+    assert left in ([], ["kube-root-ca.crt"])
