@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -59,32 +58,10 @@ func runAgent(cfg *config) error {
 
 // join learns what the cluster is and gets this node's certificates. A refusal ends it; an absent server is waited for.
 func (n *node) join() error {
-	var refused error
-	attempt := func(try func() error) func() error {
-		return func() error {
-			err := try()
-			if errors.Is(err, errRefused) {
-				refused, err = err, nil
-			}
-			return err
-		}
+	if err := n.until("the server shows its CA", 2*time.Second, n.trustServer); err != nil {
+		return err
 	}
-	steps := []struct {
-		what string
-		try  func() error
-	}{
-		{"the server shows its CA", n.trustServer},
-		{"the server knows this node", n.introduce},
-	}
-	for _, step := range steps {
-		if err := n.until(step.what, 2*time.Second, attempt(step.try)); err != nil {
-			return err
-		}
-		if refused != nil {
-			return refused
-		}
-	}
-	return nil
+	return n.until("the server knows this node", 2*time.Second, n.introduce)
 }
 
 func (n *node) trustServer() error {

@@ -82,11 +82,11 @@ func (a *api) do(method, path, contentType string, body, into any) error {
 		return err
 	}
 	defer response.Body.Close()
-	if into == nil {
-		_, err := io.Copy(io.Discard, response.Body) // an answer that is not read looks like an abort to the server
-		return err
+	if into != nil {
+		err = json.NewDecoder(response.Body).Decode(into)
 	}
-	return json.NewDecoder(response.Body).Decode(into)
+	_, _ = io.Copy(io.Discard, response.Body) // an answer that is not read to its end looks like an abort to the server
+	return err
 }
 
 func (a *api) get(path string, into any) error {

@@ -45,9 +45,6 @@ func nodeClients(cfg *config) []leaf {
 	}
 }
 
-// errRefused marks what waiting does not cure.
-var errRefused = errors.New("refused")
-
 // serverCA takes the CA that the server shows and holds it against the token before anything secret is sent.
 func serverCA(server string, wanted token) ([]byte, error) {
 	target, err := url.Parse(server)

@@ -120,6 +120,7 @@ func (n *node) startKubernetes() error {
 		"metrics-bind-address=127.0.0.1:10249", "healthz-bind-address=127.0.0.1:10256",
 		// These sysctls belong to the kernel's owner, not to a host that is a container.
 		"conntrack-max-per-core=0", "conntrack-min=0", "conntrack-tcp-timeout-established=0s", "conntrack-tcp-timeout-close-wait=0s",
+		"oom-score-adj=0",
 	)...)
 	go network.run()
 	return nil
@@ -137,7 +138,8 @@ func (n *node) kubeletConfig() ([]byte, error) {
 		"authorization":  map[string]any{"mode": "Webhook"},
 		"tlsCertFile":    agentDir + "/serving-kubelet.crt", "tlsPrivateKeyFile": agentDir + "/serving-kubelet.key",
 		"containerRuntimeEndpoint": "unix://" + containerdSocket, "cgroupDriver": "cgroupfs", "failCgroupV1": false, "failSwapOn": false,
-		"clusterDNS": []string{n.cluster.DNS}, "clusterDomain": n.cluster.Domain, "resolvConf": resolvConf, "serializeImagePulls": false,
+		"oomScoreAdj": 0, // lowering it takes CAP_SYS_RESOURCE, which a host that is a container may lack
+		"clusterDNS":  []string{n.cluster.DNS}, "clusterDomain": n.cluster.Domain, "resolvConf": resolvConf, "serializeImagePulls": false,
 		"protectKernelDefaults": n.flag("protect-kernel-defaults"),
 		// Every host of a lab sees the disk of the one machine below: shares of it say nothing about the host.
 		"evictionHard":                map[string]string{"memory.available": "100Mi", "nodefs.available": "1Gi", "imagefs.available": "1Gi"},

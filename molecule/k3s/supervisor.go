@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -140,7 +141,10 @@ func (s *supervisor) stopAll() {
 	}
 }
 
-// until calls check every so often and says why it still waits; it ends early when the unit is asked to stop.
+// errRefused marks what waiting does not cure.
+var errRefused = errors.New("refused")
+
+// until calls check every so often and says why it still waits; it ends early on a refusal or when the unit is asked to stop.
 func (s *supervisor) until(what string, every time.Duration, check func() error) error {
 	notify("STATUS=waiting: " + what)
 	for began, said := time.Now(), time.Now(); ; {
@@ -148,6 +152,9 @@ func (s *supervisor) until(what string, every time.Duration, check func() error)
 		if err == nil {
 			s.logf("%s after %.1f s", what, time.Since(began).Seconds())
 			return nil
+		}
+		if errors.Is(err, errRefused) {
+			return err
 		}
 		if time.Since(said) > 10*time.Second {
 			s.logf("still waiting (%.0f s): %s: %v", time.Since(began).Seconds(), what, err)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Every image bears the release's version as its tag: they belong to one release, as in the official archive.
-source "$LIB"
+set -euo pipefail
+# shellcheck source=roles/artifacts/files/lib.sh
+. "$LIB"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
