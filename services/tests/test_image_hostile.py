@@ -209,7 +209,10 @@ def test_a_body_that_comes_too_slowly(platform: Platform, user: User) -> None:
 
 
 def test_more_uploads_than_there_is_room_for(platform: Platform, user: User) -> None:
-    with platform.image(upload_receiving=2) as server, httpx2.Client(base_url=server.url) as client:
+    with (
+        platform.image(upload_receiving=2, upload_wait_seconds=0.3) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
         waiting = [connect(server.url) for _ in range(2)]
         for connection in waiting:
             connection.sendall(head(user) + b"--cut\r\n")

@@ -15,8 +15,10 @@ from slipway_kit.settings import ServiceSettings
 
 SERVICES = Path(__file__).parents[1]
 SETTINGS: dict[str, type[ServiceSettings]] = {"auth": AuthSettings, "api": ApiSettings, "image": ImageSettings}
-# What the platform adds for a service that has a database or a bucket.
+# What the platform adds for a service that has a database or a bucket; it also tells the URLs of callees.
 DATABASE = {"database_host", "database_port", "database_name", "database_user", "database_password"}
+# For the C library and the interpreter, not for the service.
+RUNTIME = {"MALLOC_ARENA_MAX"}
 BUCKET = {"s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key"}
 
 
@@ -28,11 +30,14 @@ def definition(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_without_a_default_is_given(name: str) -> None:
     service = definition(name)
-    given = {key.lower() for key in service["environment"]} | set(service["secrets"])
+    given = {key.lower() for key in service.get("environment", {}) if key not in RUNTIME}
+    assert given <= set(SETTINGS[name].model_fields)
+    given |= {"public_url"} | set(service.get("secrets", {}))
+    given |= {f"{callee}_url" for callee in service["callees"]}
+    given |= {"auth_jwks_url"} if "auth" in service["callees"] else set()
     given |= DATABASE if "database" in service else set()
     given |= BUCKET if "bucket" in service else set()
     fields = SETTINGS[name].model_fields
-    assert given <= set(fields)
     assert {field for field, info in fields.items() if info.is_required()} <= given
 
 

@@ -16,6 +16,9 @@ from slipway_api.repository import PostRepository
 from slipway_api.service import PostService
 from slipway_api.settings import Settings
 
+# For health checks; requests of users bring their own.
+HEALTH_TIMEOUT = 2
+
 
 class State(TypedDict):
     posts: PostService
@@ -37,16 +40,16 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(database.close)
             await database.open()
             keys = JwksCache(await stack.enter_async_context(new_session(total=3)), str(settings.auth_jwks_url))
-            timeouts = RelayTimeouts(settings.relay_head_timeout, settings.relay_upload_timeout)
+            timeouts = RelayTimeouts(
+                connect=settings.relay_connect_timeout,
+                read=settings.relay_read_timeout,
+                head=settings.relay_head_timeout,
+                upload=settings.relay_upload_timeout,
+            )
 
             async def relay(name: str, url: str) -> Relay:
                 # A pool of connections for each: a slow upstream must not use up those of the other.
-                session = new_session(
-                    total=None,
-                    connect=settings.relay_connect_timeout,
-                    read=settings.relay_read_timeout,
-                    limit=settings.relay_connections,
-                )
+                session = new_session(total=HEALTH_TIMEOUT, limit=settings.relay_connections)
                 return Relay(name, url, await stack.enter_async_context(session), timeouts, metrics)
 
             auth = await relay("auth", str(settings.auth_url))

@@ -58,10 +58,22 @@ class RelayMetrics:
 
 @dataclass(frozen=True)
 class RelayTimeouts:
-    """Deadlines for the head of an answer. Its body may take as long as the client takes to read it."""
+    """`head` and `upload` run from the start of a request to the head of its answer; the body of the answer may take
+    as long as the client takes to read it. `read` is for any single wait in between, except after an upload: the
+    image service may let that wait for its turn.
+    """
 
-    plain: float
+    connect: float
+    read: float
+    head: float
     upload: float
+
+    def deadline(self, upload: bool) -> float:
+        return self.upload if upload else self.head
+
+    def of_client(self, upload: bool) -> aiohttp.ClientTimeout:
+        read = self.upload if upload else self.read
+        return aiohttp.ClientTimeout(total=None, connect=self.connect, sock_connect=self.connect, sock_read=read)
 
 
 class Relay:
@@ -83,13 +95,14 @@ class Relay:
         body = _RequestBody(request)
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self._timeouts.upload if upload else self._timeouts.plain):
+            async with asyncio.timeout(self._timeouts.deadline(upload)):
                 answer = await self.session.request(
                     request.method,
                     URL(f"{self.base}{path}{'?' + query if query else ''}", encoded=True),
                     headers=forwarded_headers(request),
                     data=body.stream() if body.expected else None,
                     allow_redirects=False,
+                    timeout=self._timeouts.of_client(upload),
                 )
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             if body.disconnected:

@@ -45,8 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=metrics,
     )
     receiver = Receiver(
-        # Nobody waits here: whoever would has a body that has to wait somewhere, too.
-        Capacity("receive", settings.upload_receiving, 0, wait, capacity),
+        # The bodies of those who wait stay where they are, in the client and the socket.
+        Capacity("receive", settings.upload_receiving, settings.upload_receiving * 8, wait, capacity),
         metrics,
         max_bytes=settings.upload_max_bytes,
         seconds=settings.upload_receive_seconds,

@@ -28,12 +28,12 @@ class Settings(DatabaseSettings, TokenSettings):
         50_000_000, ge=1, le=89_000_000, description="width times height, 1 to 89000000", examples=["50000000"]
     )
     # Bodies that arrive at a time. Each is a temporary file: this times upload_max_bytes has to fit into /tmp.
-    upload_receiving: int = Field(128, ge=1, le=10_000, description="uploads at a time, 1 to 10000", examples=["128"])
+    upload_receiving: int = Field(48, ge=1, le=10_000, description="uploads at a time, 1 to 10000", examples=["48"])
     upload_receive_seconds: Seconds = Field(
         120, description="seconds for one body, above 0, at most 600", examples=["120"]
     )
     # Images that are checked and stored at the same time. Each is held in memory by the S3 client, as a whole.
-    upload_storing: int = Field(8, ge=1, le=256, description="uploads at a time, 1 to 256", examples=["8"])
-    upload_wait_seconds: Seconds = Field(10, description="seconds, above 0, at most 600", examples=["10"])
+    upload_storing: int = Field(6, ge=1, le=256, description="uploads at a time, 1 to 256", examples=["6"])
+    upload_wait_seconds: Seconds = Field(30, description="seconds, above 0, at most 600", examples=["30"])
     # A download holds a connection to the store for as long as its client reads.
     downloads: int = Field(32, ge=1, le=1000, description="downloads at a time, 1 to 1000", examples=["32"])

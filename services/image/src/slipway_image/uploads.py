@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
+import anyio
 import anyio.to_thread
 import structlog
 from python_multipart.exceptions import FormParserError
@@ -25,7 +26,9 @@ from slipway_image.metrics import ImageMetrics
 
 FIELD = "file"
 # Written and hashed in a thread piece by piece: large enough to be worth the hop, small enough for many at a time.
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 128 * 1024
+# More threads would only wait for the same disk, and each brings a heap of its own.
+WRITERS = 2
 # What stands around the file: boundaries and headers.
 OVERHEAD_BYTES = 16 * 1024
 # Below this there is no file on disk at all.
@@ -49,6 +52,7 @@ class Receiver:
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._writers = anyio.CapacityLimiter(WRITERS)
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[ReceivedFile]:
@@ -56,39 +60,38 @@ class Receiver:
         async with self._gate.slot():
             with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as file:
                 with self._metrics.stage("receive"):
-                    received = await receive_file(request, file, self._max_bytes, self._seconds)
+                    received = await self._receive(request, file)
                 yield received
 
+    async def _receive(self, request: Request, file: IO[bytes]) -> ReceivedFile:
+        parts = _FilePart(_boundary(request), self._max_bytes)
+        digest = hashlib.sha256()
 
-async def receive_file(request: Request, file: IO[bytes], max_bytes: int, seconds: float) -> ReceivedFile:
-    parts = _FilePart(_boundary(request), max_bytes)
-    digest = hashlib.sha256()
+        def write(data: bytearray) -> None:
+            file.write(data)
+            digest.update(data)
 
-    def write(data: bytes) -> None:
-        file.write(data)
-        digest.update(data)
-
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                parts.feed(chunk)
-                if len(parts.buffer) >= BUFFER_BYTES:
-                    await anyio.to_thread.run_sync(write, parts.take())
-    except TimeoutError:
-        raise Problem(
-            408,
-            "upload-too-slow",
-            f"The body did not arrive within {seconds:g} seconds.",
-            headers={"Connection": "close"},
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        log.error("no space for uploads", directory=tempfile.gettempdir())
-        raise unavailable("no-space", "Uploads cannot be taken at the moment.", retry_after=5) from error
-    parts.finish()
-    await anyio.to_thread.run_sync(write, parts.take())
-    return ReceivedFile(file, parts.size, digest.hexdigest())
+        try:
+            async with asyncio.timeout(self._seconds):
+                async for chunk in request.stream():
+                    parts.feed(chunk)
+                    if len(parts.buffer) >= BUFFER_BYTES:
+                        await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
+        except TimeoutError:
+            raise Problem(
+                408,
+                "upload-too-slow",
+                f"The body did not arrive within {self._seconds:g} seconds.",
+                headers={"Connection": "close"},
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            log.error("no space for uploads", directory=tempfile.gettempdir())
+            raise unavailable("no-space", "Uploads cannot be taken at the moment.", retry_after=5) from error
+        parts.finish()
+        await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
+        return ReceivedFile(file, parts.size, digest.hexdigest())
 
 
 def _boundary(request: Request) -> bytes:
@@ -145,9 +148,8 @@ class _FilePart:
         if self.size == 0:
             raise Problem(422, "file-empty", "The image has no bytes.")
 
-    def take(self) -> bytes:
-        data = bytes(self.buffer)
-        self.buffer.clear()
+    def take(self) -> bytearray:
+        data, self.buffer = self.buffer, bytearray()
         return data
 
     def _on_part_begin(self) -> None:

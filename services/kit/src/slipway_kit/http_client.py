@@ -3,12 +3,10 @@
 import aiohttp
 
 
-def new_session(
-    *, total: float | None, connect: float = 2, read: float | None = None, limit: int = 100
-) -> aiohttp.ClientSession:
+def new_session(*, total: float, connect: float = 2, limit: int = 100) -> aiohttp.ClientSession:
     """No call without a deadline, no cookies, no redirects followed by surprise, no body decoded on the way."""
     return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=read),
+        timeout=aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect),
         # Shorter than the servers keep connections, so that a call does not meet one that is just being closed.
         connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=30),
         cookie_jar=aiohttp.DummyCookieJar(),
