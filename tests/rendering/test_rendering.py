@@ -207,9 +207,9 @@ def test_ports_lead_somewhere(rendering: Rendering) -> None:
         for rule in ingress["spec"]["rules"]:
             for path in rule["http"]["paths"]:
                 backend = path["backend"]["service"]
-                service = rendering.find("Service", ingress["metadata"]["namespace"], backend["name"])
-                assert service, where(ingress)
-                names = {port["name"] for port in service["spec"]["ports"]}
+                served = rendering.find("Service", ingress["metadata"]["namespace"], backend["name"])
+                assert served, where(ingress)
+                names = {port["name"] for port in served["spec"]["ports"]}
                 assert backend["port"].get("name") in names, where(ingress)
 
 
