@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ PATHS = {
 _DONE = {"Job": "complete", "Pod": "ready"}
 _SHOWN_PODS = 5
 _SHOWN_EVENTS = 6
+_SHOWN_CHARACTERS = 300
+# Names that differ from pod to pod of the same workload: a hash or a number behind a dash, with what belongs to it.
+_GENERATED = re.compile(r"[a-z0-9.]+(-[a-z0-9]+)+(_[a-z0-9-]+)?(\([0-9a-f-]+\))?")
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,11 @@ def selector(obj: Object) -> str | None:
 
 def conditions(obj: Object) -> list[str]:
     """Conditions that speak of trouble: the False ones, and those whose True is bad."""
-    bad_if_true = {"ReplicaFailure", "Failed", "FailureTarget", "DisruptionTarget"}
+    bad_if_true = {"ReplicaFailure", "Failed", "DisruptionTarget"}
     lines = []
     for condition in _status(obj).get("conditions", []):
         bad = condition["status"] == "True" if condition["type"] in bad_if_true else condition["status"] != "True"
-        if bad and condition["type"] not in ("Complete", "SuccessCriteriaMet", "Suspended"):
+        if bad and condition["type"] not in ("Complete", "FailureTarget", "SuccessCriteriaMet", "Suspended"):
             lines.append(f"{condition['type']} is {condition['status']}: {_because(condition)}")
     return lines
 
@@ -202,18 +206,19 @@ def failing_container(pods: Sequence[Object]) -> Container | None:
 
 
 def recent_events(events: Iterable[Object], names: Iterable[str], now: datetime) -> list[str]:
-    """The last events about the named objects, warnings if there are any, oldest first."""
+    """The last events about the named objects, warnings if there are any, oldest first, the same thing said once."""
     about = set(names)
-    # A Deployment's own pods fail under the name of their ReplicaSet, which nobody asked for by name.
-    related = [
-        event
-        for event in events
-        if event.get("involvedObject", {}).get("name") in about
-        or any(_owned(event.get("involvedObject", {}), name) for name in about)
-    ]
+    related = [event for event in events if _is_about(event.get("involvedObject", {}), about)]
     warnings = [event for event in related if event.get("type") == "Warning"]
-    chosen = sorted(warnings or related, key=_event_time)[-_SHOWN_EVENTS:]
-    return [_event_line(event, now) for event in chosen]
+    last: dict[tuple[str, str], Object] = {}
+    times: dict[tuple[str, str], int] = {}
+    for event in sorted(warnings or related, key=_event_time):
+        message = str(event.get("message", "")).removeprefix("(combined from similar events): ")
+        key = (str(event.get("reason")), _GENERATED.sub("*", message))
+        last[key] = event
+        times[key] = times.get(key, 0) + _event_count(event)
+    chosen = sorted(last.items(), key=lambda item: _event_time(item[1]))[-_SHOWN_EVENTS:]
+    return [_event_line(event, times[key], now) for key, event in chosen]
 
 
 def next_command(kind: str, name: str, namespace: str, kubeconfig: str, bad: Sequence[Object]) -> str:
@@ -281,7 +286,8 @@ def _condition(obj: Object, kind: str) -> Mapping[str, Any]:
 
 
 def _because(condition: Mapping[str, Any]) -> str:
-    return ": ".join(part for part in (condition.get("reason"), condition.get("message")) if part) or "no reason given"
+    parts = [str(part) for part in (condition.get("reason"), condition.get("message")) if part]
+    return _shorten(": ".join(parts)) or "no reason given"
 
 
 def _container_troubles(pod: Object) -> list[tuple[Mapping[str, Any], str]]:
@@ -308,7 +314,7 @@ def _container_state(status: Mapping[str, Any]) -> str:
         message = str(waiting.get("message", ""))
         # The back-off message repeats pod and container; everything else in it is a cause.
         if message and not message.startswith("back-off"):
-            text += f" ({message})"
+            text += f" ({_shorten(message)})"
     elif "terminated" in current:
         text = f"ended: {_exit(current['terminated'])}"
     else:
@@ -327,10 +333,14 @@ def _exit(terminated: Mapping[str, Any]) -> str:
     return text
 
 
-def _owned(involved: Mapping[str, Any], name: str) -> bool:
-    return involved.get("kind") in ("ReplicaSet", "PersistentVolumeClaim") and (
-        str(involved.get("name", "")).rpartition("-")[0].endswith(name) or str(involved.get("name", "")).endswith(name)
-    )
+def _is_about(involved: Mapping[str, Any], names: set[str]) -> bool:
+    name = str(involved.get("name", ""))
+    if name in names:
+        return True
+    # The pods of a Deployment fail to come in the name of its ReplicaSet, those of a StatefulSet in that of a claim.
+    if involved.get("kind") == "ReplicaSet":
+        return name.rpartition("-")[0] in names
+    return involved.get("kind") == "PersistentVolumeClaim" and any(name.endswith(f"-{owner}") for owner in names)
 
 
 def _event_time(event: Object) -> str:
@@ -345,13 +355,21 @@ def _event_time(event: Object) -> str:
     return next((str(value) for value in candidates if value), "")
 
 
-def _event_line(event: Object, now: datetime) -> str:
+def _event_count(event: Object) -> int:
+    return int((event.get("series") or {}).get("count") or event.get("count") or 1)
+
+
+def _event_line(event: Object, count: int, now: datetime) -> str:
     involved = event.get("involvedObject", {})
-    count = (event.get("series") or {}).get("count") or event.get("count") or 1
     times = f" (x{count})" if count > 1 else ""
-    message = " ".join(str(event.get("message", "")).split())
+    message = _shorten(str(event.get("message", "")))
     what = f"{event.get('reason', '')}{times} {involved.get('kind', '')}/{involved.get('name', '')}: {message}"
     return f"{_age(_event_time(event), now)}  {what}"
+
+
+def _shorten(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _SHOWN_CHARACTERS else words[:_SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " ..."
 
 
 def _age(when: str, now: datetime) -> str:

@@ -15,6 +15,8 @@ from ansible.module_utils.kube_reason import PATHS, State, failing_container, re
 try:
     from kubernetes.client import ApiClient, ApiException
     from kubernetes.config import ConfigException, new_client_from_config
+    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import SSLError as CertificateError
 
     IMPORT_ERROR = ""
 except ImportError:
@@ -186,9 +188,10 @@ def wait(cluster: Cluster, targets: list[dict[str, Any]], options: dict[str, Any
         for target in waiting:
             try:
                 found = state(target["kind"], cluster.find(target["kind"], target["name"], target["namespace"]))
-            except (ApiException, OSError) as error:
+            except (ApiException, HTTPError, OSError) as error:
                 # An API server that restarts is one of the things that a wait has to outlive; a refusal is not.
-                refused = getattr(error, "status", None) in (401, 403)
+                cause = getattr(error, "reason", None)
+                refused = getattr(error, "status", None) in (401, 403) or isinstance(cause, CertificateError)
                 found = State(f"the API server does not answer: {one_line(error)}", final=refused)
             if found.ready:
                 continue
@@ -209,7 +212,7 @@ def safely(cluster: Cluster, target: dict[str, Any], found: State, waited: float
     """The explanation needs the API, which may be the thing that is gone."""
     try:
         return explain(cluster, target, found, waited, options)
-    except (ApiException, OSError):
+    except (ApiException, HTTPError, OSError):
         where = f"{target['kind']} {target['name']} in namespace {target['namespace']}"
         command = f"kubectl --kubeconfig {options['kubeconfig']} get --raw /readyz"
         return f"{where} is not ready after {waited:.0f} s: {found.missing}\nnext: {command}"

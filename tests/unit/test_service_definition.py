@@ -1,0 +1,116 @@
+"""Every mistake in a service.yml is one line; the services of the project have none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
+
+from service_definition import load, load_schema  # noqa: E402
+
+SCHEMA = load_schema(ROOT / "roles" / "service" / "files" / "service.schema.yml")
+SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/service.yml"))
+
+GOOD: dict[str, Any] = {
+    "name": "shop",
+    "namespace": "shops",
+    "port": 3010,
+    "replicas": 2,
+    "database": {"name": "shop_db", "user": "shop_user"},
+    "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}},
+    "probes": {"live": "/health/live", "ready": "/health/ready"},
+    "callers": ["till", "ingress"],
+    "callees": ["postgres"],
+    "ingress": {"path": "/shop"},
+}
+TILL: dict[str, Any] = {
+    **{key: value for key, value in GOOD.items() if key not in ("database", "ingress")},
+    "name": "till",
+    "callers": [],
+    "callees": ["shop"],
+}
+
+
+def write(directory: Path, *definitions: dict[str, Any] | str) -> Path:
+    for definition in definitions:
+        name = definition["name"] if isinstance(definition, dict) else "shop"
+        folder = directory / "services" / str(name if not isinstance(definition, str) else "shop")
+        folder.mkdir(parents=True)
+        text = definition if isinstance(definition, str) else yaml.safe_dump(definition)
+        (folder / "service.yml").write_text(text, encoding="utf-8")
+    return directory / "services"
+
+
+def mistakes(directory: Path, *names: str) -> list[str]:
+    return [str(mistake) for mistake in load(directory, names or ("shop", "till"), SCHEMA)[1]]
+
+
+def test_the_projects_services_are_right() -> None:
+    definitions, found = load(ROOT / "services", SERVICES, SCHEMA)
+    assert found == []
+    assert [definition["name"] for definition in definitions] == SERVICES
+
+
+def test_what_is_left_out_is_filled_in(tmp_path: Path) -> None:
+    definitions, found = load(write(tmp_path, GOOD, TILL), ["shop", "till"], SCHEMA)
+    assert found == []
+    assert definitions[0]["command"] == ["python3", "-m", "slipway_shop"]
+    assert (definitions[0]["tmp_size"], definitions[0]["drain_seconds"]) == ("256Mi", 30)
+    assert (definitions[0]["environment"], definitions[0]["secrets"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"port": "3010"}, 'port: found "3010", wanted a whole number from 1024 to 65535 (without quotes)'),
+        ({"port": 80}, "port: found 80, wanted a whole number from 1024 to 65535 (without quotes), for example 3003"),
+        ({"replica": 2}, "replica: found an unknown key, wanted replicas (did you mean that?), for example 2"),
+        ({"resources": {"requests": {"cpu": "1", "memory": "64Mi"}}}, "resources.limits: found nothing, wanted a map"),
+        ({"probes": {"live": "health", "ready": "/r"}}, 'probes.live: found "health", wanted a path that starts'),
+        ({"environment": {"SIZE": 5}}, "environment.SIZE: found 5, wanted text (numbers in quotes)"),
+        ({"environment": {"size": "5"}}, 'environment: found "size", wanted capital letters, digits and underscores'),
+        ({"callers": ["till"]}, "callers: found no ingress, though the service has a path there, wanted ingress"),
+        ({"callees": []}, "callees: found no postgres, though the service has a database, wanted postgres"),
+        ({"callees": ["postgres", "reddis"]}, "callees: found reddis, wanted an enabled service, redis (did you"),
+        ({"callers": ["ingress"]}, "callers: found no till, which calls it, wanted till, for example"),
+        ({"secrets": {"s3_access_key": "x"}}, "secrets.s3_access_key: found a name that the platform uses"),
+        ({"bucket": "My_Bucket", "callees": ["postgres", "minio"]}, 'bucket: found "My_Bucket", wanted 3 to 63 small'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    [found] = mistakes(write(tmp_path, {**GOOD, **change}, TILL))
+    assert found.startswith(f"services/shop/service.yml: {line}")
+    assert "\n" not in found
+
+
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
+    directory = write(tmp_path, {**GOOD, "port": 1, "replicas": 0}, {**TILL, "namespace": "Tills"})
+    assert len(mistakes(directory)) == 3
+
+
+def test_the_folder_is_the_name(tmp_path: Path) -> None:
+    directory = write(tmp_path, GOOD, TILL)
+    (directory / "shop").rename(directory / "store")
+    assert mistakes(directory, "store")[0].startswith(
+        "services/store/service.yml: name: found shop, wanted the name of"
+    )
+
+
+def test_a_service_that_is_not_there(tmp_path: Path) -> None:
+    [found] = mistakes(write(tmp_path, GOOD, TILL), "shopp")
+    assert found.startswith(
+        "services_enabled: shopp: found no services/shopp/service.yml, wanted shop (did you mean that?)"
+    )
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "name: [\n", "", "\tname: shop\n"])
+def test_a_file_that_is_no_map(tmp_path: Path, text: str) -> None:
+    [found] = mistakes(write(tmp_path, text), "shop")
+    assert found.startswith("services/shop/service.yml: the file: found no ")
