@@ -1,12 +1,16 @@
 """Uploads that nobody should be able to make."""
 
+import errno
+import io
 import socket
 import struct
+import tempfile
 import time
 from collections.abc import Iterator
 
 import httpx2
 import pytest
+from slipway_image.completeness import is_complete
 from slipway_testing.checks import assert_problem
 from slipway_testing.images import encoded, jpeg, png_bomb
 from slipway_testing.platform import Platform, User
@@ -225,6 +229,48 @@ def test_more_uploads_than_there_is_room_for(platform: Platform, user: User) -> 
         # Those who left make room for others.
         wait_for(client, 'capacity_used{name="receive"} 0.0')
         assert upload(client, user, jpeg()).status_code == 201
+
+
+def test_a_full_disk_is_a_503(platform: Platform, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    with platform.image() as server, httpx2.Client(base_url=server.url) as client:
+        answer = upload(client, user, jpeg())
+        assert_problem(answer, 503, "no-space")
+        assert answer.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "complete"),
+    [
+        (struct.pack(">I4s", 8, b"ftyp"), True),
+        (struct.pack(">I4sQ", 1, b"mdat", 20) + bytes(4), True),
+        (struct.pack(">I4sQ", 1, b"mdat", 21) + bytes(4), False),
+        (struct.pack(">I4s", 0, b"mdat") + bytes(100), True),
+        (struct.pack(">I4s", 7, b"mdat"), False),
+        (struct.pack(">I4s", 8, b"ftyp") + b"cut", False),
+    ],
+    ids=["one", "long", "long and cut", "to the end", "too short to be one", "cut head"],
+)
+def test_boxes_of_avif(boxes: bytes, complete: bool) -> None:
+    assert is_complete(io.BytesIO(boxes), len(boxes), "AVIF") is complete
+
+
+@pytest.mark.parametrize(
+    ("content", "complete"),
+    [
+        (b"\xff\xd8" + b"\xff\xff\xff\xda\x00\x02" + b"\xff\xd9", True),
+        (b"\xff\xd8" + b"\xff\xda\x00\x02" + bytes(300_000) + b"\xff\xd9" + bytes(600_000), True),
+        (b"\xff\xd8" + b"\xff\xda\x00\x02" + bytes(300_000), False),
+        (b"\xff\xd8" + b"rubbish", False),
+        (b"\xff\xd8\xff", False),
+    ],
+    ids=["fill bytes", "end far from the end", "no end", "no markers", "nothing"],
+)
+def test_ends_of_jpeg(content: bytes, complete: bool) -> None:
+    assert is_complete(io.BytesIO(content), len(content), "JPEG") is complete
 
 
 def connect(url: str) -> socket.socket:

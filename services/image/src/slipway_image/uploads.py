@@ -77,6 +77,8 @@ class Receiver:
                     parts.feed(chunk)
                     if len(parts.buffer) >= BUFFER_BYTES:
                         await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
+            parts.finish()
+            await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
         except TimeoutError:
             raise Problem(
                 408,
@@ -89,8 +91,6 @@ class Receiver:
                 raise
             log.error("no space for uploads", directory=tempfile.gettempdir())
             raise unavailable("no-space", "Uploads cannot be taken at the moment.", retry_after=5) from error
-        parts.finish()
-        await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
         return ReceivedFile(file, parts.size, digest.hexdigest())
 
 
