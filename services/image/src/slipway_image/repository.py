@@ -13,13 +13,19 @@ from slipway_image.schemas import Stats, TypeStats
 _CREATE = """
 INSERT INTO images (id, owner_id, filename, object_key, sha256, size, content_type, width, height)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING *
+RETURNING id, owner_id, filename, object_key, sha256, size, content_type, width, height, created_at
 """
 _OF_OWNER = """
-SELECT * FROM images
+SELECT id, owner_id, filename, object_key, sha256, size, content_type, width, height, created_at
+FROM images
 WHERE owner_id = $4 AND (created_at, id) < ($1, $2)
 ORDER BY created_at DESC, id DESC LIMIT $3
 """
+_FIND = """
+SELECT id, owner_id, filename, object_key, sha256, size, content_type, width, height, created_at
+FROM images WHERE filename = $1 AND owner_id = $2
+"""
+_DELETE = "DELETE FROM images WHERE filename = $1 AND owner_id = $2 RETURNING object_key"
 _STATS = """
 SELECT content_type, count(*) AS images, sum(size)::bigint AS bytes FROM images
 WHERE owner_id = $1 GROUP BY content_type ORDER BY content_type
@@ -84,16 +90,13 @@ class ImageRepository:
         return [_image(row) for row in rows]
 
     async def find(self, owner_id: UUID, filename: str) -> StoredImage | None:
-        row = await self._database.fetchrow(
-            "images.find", "SELECT * FROM images WHERE filename = $1 AND owner_id = $2", filename, owner_id
-        )
+        row = await self._database.fetchrow("images.find", _FIND, filename, owner_id)
         return _image(row) if row else None
 
-    async def delete(self, owner_id: UUID, filename: str) -> StoredImage | None:
-        row = await self._database.fetchrow(
-            "images.delete", "DELETE FROM images WHERE filename = $1 AND owner_id = $2 RETURNING *", filename, owner_id
-        )
-        return _image(row) if row else None
+    async def delete(self, owner_id: UUID, filename: str) -> str | None:
+        """The key of the object that has no row any more."""
+        row = await self._database.fetchrow("images.delete", _DELETE, filename, owner_id)
+        return row["object_key"] if row else None
 
     async def stats(self, owner_id: UUID) -> Stats:
         rows = await self._database.fetch("images.stats", _STATS, owner_id)

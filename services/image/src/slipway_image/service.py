@@ -84,11 +84,11 @@ class ImageService:
         return self._blobs.read(image.object_key)
 
     async def delete(self, owner: Principal, filename: str) -> None:
-        image = await self._images.delete(owner.user_id, filename)
-        if image is None:
+        key = await self._images.delete(owner.user_id, filename)
+        if key is None:
             raise _not_found()
         self._metrics.deleted.inc()
-        await self._drop(image.object_key)
+        await self._drop(key)
 
     async def stats(self, owner: Principal) -> Stats:
         return await self._images.stats(owner.user_id)
