@@ -133,7 +133,7 @@ func (n *node) kubeletConfig() ([]byte, error) {
 	}
 	settings := map[string]any{
 		"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-		"address": "0.0.0.0", "healthzBindAddress": "127.0.0.1", "staticPodPath": podManifestsDir,
+		"address": "0.0.0.0", "readOnlyPort": 0, "healthzBindAddress": "127.0.0.1", "staticPodPath": podManifestsDir,
 		"authentication": map[string]any{"anonymous": map[string]any{"enabled": false}, "webhook": map[string]any{"enabled": true}, "x509": map[string]any{"clientCAFile": agentDir + "/client-ca.crt"}},
 		"authorization":  map[string]any{"mode": "Webhook"},
 		"tlsCertFile":    agentDir + "/serving-kubelet.crt", "tlsPrivateKeyFile": agentDir + "/serving-kubelet.key",
