@@ -28,7 +28,7 @@ class Stage:
     name: str
     command: list[str]
     lab: bool = False
-    required: bool = False
+    required: bool = False  # what follows stands on it
 
 
 def pytest(name: str, *arguments: str, lab: bool = False) -> Stage:
@@ -48,6 +48,8 @@ def stages() -> list[Stage]:
         pytest("unit", "tests/unit"),
         pytest("rendering", "tests/rendering"),
         pytest("preflight", "tests/preflight", "-m", "not lab"),
+        # The services are tested against the MinIO that the platform runs.
+        Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"], required=True),
         pytest("services", "services"),
         Stage("up", ["make", "--no-print-directory", "up"], lab=True, required=True),
         pytest("preflight-lab", "tests/preflight", "-m", "lab", lab=True),
