@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "k3s"
-STAND_IN = ROOT / "molecule" / "k3s"
+STAND_IN = ROOT / "molecule" / "standin"
 CONTRACT: dict[str, Any] = yaml.safe_load((STAND_IN / "contract.yml").read_text(encoding="utf-8"))
 VARS: dict[str, Any] = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
 TEXTS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "molecule" / "k3s"
+SOURCE = ROOT / "molecule" / "standin"
 CACHE = Path(os.environ.get("SLIPWAY_CACHE", "~/.cache/slipway")).expanduser()
 GO = shutil.which("go", path=f"{ROOT / '.venv' / 'bin'}:{os.environ.get('PATH', '')}")
 

@@ -6,7 +6,7 @@ set -euo pipefail
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -R "$SOURCE/molecule/k3s" "$work/source"
+cp -R "$SOURCE/molecule/standin" "$work/source"
 bundle="$work/source/bundle"
 
 "$PYTHON" bundle.py "$bundle/bundle.tar.zst" \
