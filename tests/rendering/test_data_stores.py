@@ -12,8 +12,10 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-ROLES = Path(__file__).parents[2] / "roles"
-KUBERNETES = "1.36"
+ROOT = Path(__file__).parents[2]
+ROLES = ROOT / "roles"
+VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
+KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 POSTGRES = ("secrets.yml.j2", "rbac.yml.j2", "services.yml.j2", "config.yml.j2", "statefulset.yml.j2")
 MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
