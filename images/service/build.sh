@@ -6,8 +6,8 @@ set -euo pipefail
 mkdir root
 tar -xf "$NEED_PYTHON_BASE/rootfs.tar" -C root
 mkdir root/app/site-packages
-for source in "$SOURCE/services/kit/src" "$SOURCE/services/$PARAM_SERVICE/src"; do
-  tar -C "$source" --exclude=__pycache__ --exclude='*.egg-info' --mode=u=rwX,go=rX -cf - . | tar -C root/app/site-packages -xf -
+for package in "$SOURCE/services/kit/src" "$SOURCE/services/$PARAM_SERVICE/src"; do
+  tar -C "$package" --exclude=__pycache__ --exclude='*.egg-info' --mode=u=rwX,go=rX -cf - . | tar -C root/app/site-packages -xf -
 done
 chroot root python3 -m compileall -q --invalidation-mode unchecked-hash /app/site-packages
 

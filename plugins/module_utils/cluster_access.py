@@ -19,9 +19,8 @@ class ClusterUnreachableError(Exception):
 
 def state_directory(environment: str) -> Path:
     """Return where an environment's kubeconfig, CA and secrets lie (the twin of slipway_state_dir)."""
-    base = os.environ.get("SLIPWAY_STATE")
-    state_home = os.environ.get("XDG_STATE_HOME", "~/.local/state")
-    return (Path(base) if base else Path(state_home).expanduser() / "slipway") / environment
+    base = os.environ.get("SLIPWAY_STATE") or "~/.local/state/slipway"
+    return Path(base).expanduser() / environment
 
 
 class Cluster:
