@@ -33,4 +33,4 @@ if [[ ${1:-} == customize ]]; then
   customize "$2"
   exit
 fi
-debian_rootfs trixie "$OUT/node-image.tar" "$packages" --customize-hook="$0 customize \"\$1\""
+debian_rootfs "$VERSION" "$OUT/node-image.tar" "$packages" --customize-hook="$0 customize \"\$1\""
