@@ -1,7 +1,6 @@
 # Thin targets over plain commands. Each command also works by itself in the virtual environment (. .venv/bin/activate).
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export PYTHONDONTWRITEBYTECODE := 1
 
 lab = python scripts/lab_lock.py
 
