@@ -1,6 +1,8 @@
 # Thin targets over plain commands. Each command also works by itself in the virtual environment (. .venv/bin/activate).
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Every Ansible module is a process of its own: without byte code each would compile its libraries anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 lab = python scripts/lab_lock.py
 
