@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import sys
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -107,6 +108,18 @@ def client(pods: Pods, service_image: str, request: pytest.FixtureRequest) -> It
     """Return a pod in a namespace of its own, as any workload of the cluster would be one."""
     with pods.namespace(f"molecule-{request.path.parent.parent.name.replace('_', '-')}") as namespace:
         yield pods.start(namespace, "client", service_image)
+
+
+@pytest.fixture(scope="session")
+def domain(inventory: Inventory) -> str:
+    """Return the domain of the platform."""
+    return str(inventory.variable("platform_domain"))
+
+
+@pytest.fixture(scope="session")
+def trust(state: Path) -> ssl.SSLContext:
+    """Return what a browser has that imported the platform's CA, and nothing else."""
+    return ssl.create_default_context(cafile=str(state / "ca.crt"))
 
 
 @pytest.fixture(scope="session")

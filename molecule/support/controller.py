@@ -42,8 +42,17 @@ class Run:
 
 def ansible(program: str, *arguments: str, environment: dict[str, str] | None = None) -> Run:
     """Run one of Ansible's programs from the root of the project."""
+    return _run([str(Path(sys.executable).parent / program), *arguments], environment)
+
+
+def python(script: str, *arguments: str) -> Run:
+    """Run one of the project's own programs from its root."""
+    return _run([sys.executable, script, *arguments])
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> Run:
     done = subprocess.run(
-        [str(Path(sys.executable).parent / program), *arguments],
+        command,
         cwd=ROOT,
         env={
             **os.environ,

@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from cluster_client import Pods
 from confinement import confined, confinements
 from cryptography import x509
+from https_client import ask, secure
 
 pytestmark = pytest.mark.explain("ingress-nginx")
 
@@ -25,41 +25,10 @@ NODES = ["server-1", "agent-1", "agent-2"]
 UNTRUSTED = ssl._create_unverified_context
 
 
-@pytest.fixture(scope="session")
-def domain(inventory: Any) -> str:
-    """Return the domain of the platform."""
-    return str(inventory.variable("platform_domain"))
-
-
 @pytest.fixture(params=NODES)
 def address(request: pytest.FixtureRequest, inventory: Any) -> str:
     """Return the address of each node in turn: the ingress listens on every one."""
     return str(inventory.address(request.param))
-
-
-@pytest.fixture(scope="session")
-def trust(state: Path) -> ssl.SSLContext:
-    """Return what a browser has that imported the platform's CA, and nothing else."""
-    return ssl.create_default_context(cafile=str(state / "ca.crt"))
-
-
-@contextlib.contextmanager
-def secure(address: str, name: str, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
-    """Shake hands with a node under a name that no DNS has to know."""
-    with (
-        socket.create_connection((address, 443), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname=name) as wrapped,
-    ):
-        yield wrapped
-
-
-def get(address: str, name: str, path: str, context: ssl.SSLContext) -> tuple[int, dict[str, str], bytes]:
-    """Ask a node for a path of a site over HTTPS; return status, headers and body."""
-    with secure(address, name, context) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return response.status, dict(response.getheaders()), response.read()
 
 
 def legacy(minimum: ssl.TLSVersion, maximum: ssl.TLSVersion, ciphers: str = "ALL:@SECLEVEL=0") -> ssl.SSLContext:
@@ -125,16 +94,16 @@ def test_http_2_is_spoken(address: str, domain: str, state: Path) -> None:
 
 
 def test_an_unknown_site_is_not_found(address: str, domain: str, trust: ssl.SSLContext) -> None:
-    status, headers, body = get(address, f"nobody.{domain}", "/", trust)
-    assert status == 404
-    assert "server" not in {name.lower() for name in headers}, "it tells what it is"
-    assert b"traefik" not in body.lower()
+    answer = ask(address, f"nobody.{domain}", "/", trust)
+    assert answer.status == 404
+    assert "server" not in {name.lower() for name in answer.headers}, "it tells what it is"
+    assert b"traefik" not in answer.body.lower()
 
 
 def test_only_the_api_is_behind_it(address: str, domain: str, trust: ssl.SSLContext) -> None:
-    assert get(address, domain, "/api/v1/posts", trust)[0] == 200
+    assert ask(address, domain, "/api/v1/posts", trust).status == 200
     for inside in ("/", "/health", "/metrics", "/dashboard/", "/ping", "/apix"):
-        assert get(address, domain, inside, trust)[0] == 404, inside
+        assert ask(address, domain, inside, trust).status == 404, inside
 
 
 @pytest.mark.parametrize("port", [8000, 8080, 8443])
@@ -158,7 +127,7 @@ def test_it_knows_the_clients_own_address(pods: Pods, inventory: Any, domain: st
     mark = f"/molecule-{time.time_ns()}"
     with secure(node, domain, trust) as connection:
         mine = connection.getsockname()[0]
-    get(node, domain, mark, trust)
+    ask(node, domain, mark, trust)
     [name] = [
         pod.metadata.name
         for pod in pods.core.list_namespaced_pod("ingress-nginx", label_selector="app.kubernetes.io/name=traefik").items
