@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,11 +61,10 @@ def main(arguments: list[str]) -> int:
         mine = {"pid": os.getpid(), "since": time.time(), "checkout": str(Path.cwd()), "command": " ".join(arguments)}
         lock.write(json.dumps(mine))
         lock.flush()
-        try:
-            # The child keeps the lock open too: should this process be killed, the lab stays held until the child ends.
-            return subprocess.call(arguments, env={**os.environ, HELD: str(os.getpid())}, pass_fds=(lock.fileno(),))
-        except KeyboardInterrupt:
-            return 130
+        # Ctrl-C reaches the child as well, and it is the child that knows how to stop. (A handler is not inherited.)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        # The child keeps the lock open too: should this process be killed, the lab stays held until the child ends.
+        return subprocess.call(arguments, env={**os.environ, HELD: str(os.getpid())}, pass_fds=(lock.fileno(),))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,21 @@ def test_a_command_under_the_lock_does_not_wait_for_itself(environment: dict[str
     assert run(environment, sys.executable, str(SCRIPT), "true").returncode == 0
 
 
+def test_an_interrupt_is_the_commands_to_handle(environment: dict[str, str], tmp_path: Path) -> None:
+    ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
+    script = f"trap 'sleep 1; touch {cleaned}; exit 3' INT; touch {ready}; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "sh", "-c", script], env=environment, start_new_session=True
+    )
+    deadline = time.monotonic() + 20
+    while not ready.exists():
+        assert time.monotonic() < deadline, "the command never started"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=20) == 3
+    assert cleaned.exists()
+
+
 def test_without_a_command_it_says_what_it_wants(environment: dict[str, str]) -> None:
     wrong = run(environment)
     assert wrong.returncode == 64
