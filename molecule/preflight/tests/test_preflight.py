@@ -54,8 +54,7 @@ def test_all_mistakes_come_at_once_one_line_each(fingerprints: Any) -> None:
 
 
 def test_a_mistake_in_the_variables_is_found_without_any_host() -> None:
-    run = preflight(platform_profile="tiny", ansible_host="10.66.0.254")
+    run = preflight(platform_profile="tiny", ansible_port=9)
     assert run.code != 0
     assert "tiny" in run.output
     assert "UNREACHABLE!" not in run.output
-    assert "10.66.0.254" not in run.output
