@@ -98,6 +98,9 @@ waited:
 
 INTERVAL = 1.0
 REQUEST_TIMEOUT = 10
+# A container without a readiness probe counts as ready in the moment between its start and its crash, so a rollout
+# has to be seen several times in a row. What is complete stays complete.
+LOOKS = {"Deployment": 3, "StatefulSet": 3, "DaemonSet": 3, "Job": 1, "Pod": 1}
 
 
 class Cluster:
@@ -181,11 +184,11 @@ def explain(cluster: Cluster, target: dict[str, Any], found: State, waited: floa
 def wait(cluster: Cluster, targets: list[dict[str, Any]], options: dict[str, Any]) -> tuple[float, str]:
     """Returns how long it took and, if it failed, what is wrong."""
     start = time.monotonic()
-    waiting = list(targets)
+    waiting = [(target, 0) for target in targets]
     while True:
         waited = time.monotonic() - start
         problems, still = [], []
-        for target in waiting:
+        for target, seen in waiting:
             try:
                 found = state(target["kind"], cluster.find(target["kind"], target["name"], target["namespace"]))
             except (ApiException, HTTPError, OSError) as error:
@@ -194,12 +197,14 @@ def wait(cluster: Cluster, targets: list[dict[str, Any]], options: dict[str, Any
                 refused = getattr(error, "status", None) in (401, 403) or isinstance(cause, CertificateError)
                 found = State(f"the API server does not answer: {one_line(error)}", final=refused)
             if found.ready:
+                if seen + 1 < LOOKS[target["kind"]]:
+                    still.append((target, seen + 1))
                 continue
             late = waited >= (target.get("timeout") or options["timeout"])
             if found.final or late:
                 problems.append((target, found))
             else:
-                still.append(target)
+                still.append((target, 0))
         if problems:
             return waited, "\n\n".join(safely(cluster, target, found, waited, options) for target, found in problems)
         if not still:

@@ -69,16 +69,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_what_is_ready_is_not_waited_for(clock: Clock) -> None:
-    cluster = FakeCluster(api=[READY])
-    assert kube_wait.wait(cluster, [target("api")], OPTIONS) == (0.0, "")
-    assert cluster.looks == {"api": 1}
+def test_what_is_complete_is_not_waited_for(clock: Clock) -> None:
+    cluster = FakeCluster(migrate=[RECORDED["complete-job"]["object"]])
+    assert kube_wait.wait(cluster, [target("migrate", kind="Job")], OPTIONS) == (0.0, "")
+    assert cluster.looks == {"migrate": 1}
+
+
+def test_a_moment_between_start_and_crash_is_no_rollout(clock: Clock) -> None:
+    cluster = FakeCluster(api=[READY, READY, UNREADY, READY, UNREADY, READY, READY, READY])
+    assert kube_wait.wait(cluster, [target("api")], OPTIONS) == (7.0, "")
+    assert kube_wait.wait(FakeCluster(api=[READY]), [target("api")], OPTIONS) == (2.0, "")
 
 
 def test_several_are_waited_for_side_by_side(clock: Clock) -> None:
     cluster = FakeCluster(api=[None, UNREADY, READY], auth=[UNREADY, UNREADY, UNREADY, READY])
-    assert kube_wait.wait(cluster, [target("api"), target("auth")], OPTIONS) == (3.0, "")
-    assert cluster.looks == {"api": 3, "auth": 4}
+    assert kube_wait.wait(cluster, [target("api"), target("auth")], OPTIONS) == (5.0, "")
+    assert cluster.looks == {"api": 5, "auth": 6}
 
 
 def test_each_has_its_own_time(clock: Clock) -> None:
@@ -92,7 +98,7 @@ def test_each_has_its_own_time(clock: Clock) -> None:
 def test_an_api_server_that_restarts_is_outlived(clock: Clock) -> None:
     gone = MaxRetryError(None, "/apis", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
     cluster = FakeCluster(api=[gone, ApiException(status=503, reason="starting"), READY])
-    assert kube_wait.wait(cluster, [target("api")], OPTIONS) == (2.0, "")
+    assert kube_wait.wait(cluster, [target("api")], OPTIONS) == (4.0, "")
 
 
 @pytest.mark.parametrize(
