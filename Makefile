@@ -15,7 +15,7 @@ bootstrap: ## Install what the controller needs
 	@scripts/bootstrap
 
 up: bootstrap ## From a bare machine to a running, verified platform on the local lab
-	@$(lab) sh -c 'python scripts/check_inventory.py inventories/local && ansible-playbook molecule/default/create.yml && ansible-playbook site.yml'
+	@$(lab) sh -c 'python molecule/lab/state.py && python scripts/check_inventory.py inventories/local && ansible-playbook molecule/default/create.yml && ansible-playbook site.yml'
 
 down: bootstrap ## Remove all that `make up` made (build caches stay)
 	@$(lab) ansible-playbook molecule/default/destroy.yml
