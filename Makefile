@@ -6,13 +6,16 @@ export PYTHONDONTWRITEBYTECODE :=
 
 lab = python scripts/lab_lock.py
 
-.PHONY: help bootstrap up down status credentials logs test test-fast lint unit lock
+.PHONY: help bootstrap bootstrap-tests up down status credentials logs test test-fast lint unit lock
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 16
 
 bootstrap: ## Install what the controller needs
 	@scripts/bootstrap
+
+bootstrap-tests: ## Install also what tests and benchmarks start
+	@scripts/bootstrap tests
 
 up: bootstrap ## From a bare machine to a running, verified platform on the local lab
 	@$(lab) sh -c 'python molecule/lab/state.py && python scripts/check_inventory.py inventories/local && ansible-playbook molecule/default/create.yml && ansible-playbook site.yml'
@@ -32,10 +35,10 @@ logs: bootstrap ## Follow a service's logs: make logs SERVICE=api
 lint: bootstrap ## Every linter
 	@scripts/lint
 
-test-fast: bootstrap ## What needs no lab, in under five minutes
+test-fast: bootstrap-tests ## What needs no lab, in under five minutes
 	@scripts/test fast
 
-test: bootstrap ## Every test, on a lab that it makes if there is none
+test: bootstrap-tests ## Every test, on a lab that it makes if there is none
 	@scripts/test all
 
 lock: bootstrap ## Lock the Python dependencies again, after a change of an .in file
