@@ -18,7 +18,15 @@ import pytest
 from slipway_testing.platform import PASSWORD, Platform, User
 from slipway_testing.processes import free_port
 
-SECRETS = ("database_password", "auth_signing_key", "s3_access_key", "s3_secret_key")
+SECRETS = (
+    "database_password",
+    "redis_password",
+    "auth_signing_key",
+    "service_key",
+    "service_keys",
+    "s3_access_key",
+    "s3_secret_key",
+)
 
 
 @dataclass

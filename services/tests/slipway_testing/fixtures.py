@@ -8,8 +8,21 @@ import pytest
 from slipway_testing.minio import ObjectStore, running_minio
 from slipway_testing.platform import Platform, User, running_platform
 from slipway_testing.postgres import Postgres, running_postgres
+from slipway_testing.redis import RedisServer, running_redis
 
-__all__ = ["account", "api", "auth", "image", "minio", "other_user", "platform", "postgres", "user"]
+__all__ = [
+    "account",
+    "api",
+    "auth",
+    "image",
+    "minio",
+    "other_user",
+    "own_redis",
+    "platform",
+    "postgres",
+    "redis_server",
+    "user",
+]
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +38,21 @@ def minio() -> Iterator[ObjectStore]:
 
 
 @pytest.fixture(scope="session")
-def platform(postgres: Postgres, minio: ObjectStore) -> Iterator[Platform]:
-    with running_platform(postgres, minio) as running:
+def redis_server() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """For tests that stop it, or count what is in it."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def platform(postgres: Postgres, minio: ObjectStore, redis_server: RedisServer) -> Iterator[Platform]:
+    with running_platform(postgres, minio, redis_server) as running:
         yield running
 
 
@@ -44,7 +70,9 @@ def api(platform: Platform) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def image(platform: Platform) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=platform.url("image"), timeout=20) as client:
+    """As the gateway calls it."""
+    headers = platform.service_headers("api", "image")
+    with httpx2.Client(base_url=platform.url("image"), headers=headers, timeout=20) as client:
         yield client
 
 

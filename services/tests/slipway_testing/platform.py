@@ -1,6 +1,7 @@
 """The three services as they run together, with their own databases, users and bucket."""
 
 import asyncio
+import json
 import secrets
 import socket
 import uuid
@@ -21,8 +22,9 @@ from slipway_kit.migrations import migrate
 
 from slipway_testing.minio import ObjectStore
 from slipway_testing.postgres import Postgres
+from slipway_testing.redis import RedisServer
 from slipway_testing.servers import LiveServer, listen, live, url_of
-from slipway_testing.tokens import mint, new_pem
+from slipway_testing.tokens import mint, mint_service_token, new_pem
 
 PUBLIC_URL = "https://slipway.test"
 BUCKET = "images"
@@ -46,7 +48,9 @@ class Platform:
 
     postgres: Postgres
     store: ObjectStore
+    redis: RedisServer
     key: SigningKey
+    service_keys: dict[str, str]
     auth_settings: dict[str, Any]
     api_settings: dict[str, Any]
     image_settings: dict[str, Any]
@@ -70,6 +74,10 @@ class Platform:
     def url(self, service: str) -> str:
         return self.servers[service].url
 
+    def service_headers(self, caller: str, callee: str, **changes: Any) -> dict[str, str]:
+        """What one service sends to another to say who it is; `changes` are those of claims."""
+        return {"X-Service-Token": mint_service_token(self.key, caller, callee, **changes)}
+
     def new_user(self, name: str = "user") -> User:
         """Somebody that all but auth take for a user: a good token is all they ask for. Costs no password hash."""
         user_id, username = str(uuid.uuid4()), f"{name}-{secrets.token_hex(6)}"
@@ -87,7 +95,7 @@ class Platform:
 
 
 @contextmanager
-def running_platform(postgres: Postgres, store: ObjectStore) -> Iterator[Platform]:
+def running_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer) -> Iterator[Platform]:
     pem = new_pem()
     databases = {
         name: postgres.create_database(f"{name}_db", f"{name}_user", secrets.token_hex(16))
@@ -97,16 +105,27 @@ def running_platform(postgres: Postgres, store: ObjectStore) -> Iterator[Platfor
     sockets = {name: listen() for name in databases}
     urls = {name: url_of(sock) for name, sock in sockets.items()}
     common = {"public_url": PUBLIC_URL, "shutdown_delay_seconds": 0}
-    verifying = common | {"auth_jwks_url": f"{urls['auth']}/.well-known/jwks.json"}
+    service_keys = {name: secrets.token_hex(32) for name in databases}
+    verifying = common | {
+        "auth_jwks_url": f"{urls['auth']}/.well-known/jwks.json",
+        "service_tokens_url": f"{urls['auth']}/service-tokens",
+    }
+
+    def own(name: str) -> dict[str, Any]:
+        return databases[name] | redis.settings(name) | {"service_key": service_keys[name]}
+
     platform = Platform(
         postgres=postgres,
         store=store,
+        redis=redis,
         key=load_signing_key(pem),
-        auth_settings=common | databases["auth"] | {"auth_signing_key": pem},
-        api_settings=verifying | databases["api"] | {"auth_url": urls["auth"], "image_url": urls["image"]},
+        service_keys=service_keys,
+        auth_settings=common | own("auth") | {"auth_signing_key": pem, "service_keys": json.dumps(service_keys)},
+        api_settings=verifying | own("api") | {"auth_url": urls["auth"], "image_url": urls["image"]},
         image_settings=verifying
-        | databases["image"]
+        | own("image")
         | {
+            "service_callers": "api",
             "s3_endpoint": store.url,
             "s3_bucket": BUCKET,
             "s3_access_key": store.access_key,

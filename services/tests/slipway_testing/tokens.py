@@ -37,6 +37,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "iat": now,
         "exp": now + 300,
         "jti": uuid.uuid4().hex,
+        "sid": uuid.uuid4().hex,
     }
     return {name: value for name, value in (good | changes).items() if value is not None}
 
@@ -48,6 +49,24 @@ def sign(key: SigningKey, payload: dict[str, Any], **headers: Any) -> str:
 
 def mint(key: SigningKey, **changes: Any) -> str:
     return sign(key, claims(**changes))
+
+
+def service_claims(caller: str, callee: str, **changes: Any) -> dict[str, Any]:
+    """Those of a good service token; a change to None removes one."""
+    now = int(time.time())
+    good = {
+        "iss": ISSUER,
+        "aud": f"slipway:{callee}",
+        "sub": caller,
+        "iat": now,
+        "exp": now + 900,
+        "jti": uuid.uuid4().hex,
+    }
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+def mint_service_token(key: SigningKey, caller: str, callee: str, **changes: Any) -> str:
+    return sign(key, service_claims(caller, callee, **changes), typ="st+jwt")
 
 
 def hostile(key: SigningKey) -> dict[str, str]:
@@ -74,6 +93,7 @@ def hostile(key: SigningKey) -> dict[str, str]:
         "no sub": mint(key, sub=None),
         "sub not an id": mint(key, sub="admin"),
         "no jti": mint(key, jti=None),
+        "a service token": mint_service_token(key, "api", "image", aud=AUDIENCE),
         "wrong typ": sign(key, claims(), typ="JWT"),
         "typ of an id token": sign(key, claims(), typ="id+jwt"),
         "unknown kid": sign(key, claims(), kid="somebody-else"),

@@ -69,6 +69,13 @@ class Health:
             status = "down" if any(check.critical for check in down) else "degraded"
         return status, {check.name: result for check, result in zip(checks, results, strict=True)}
 
+    async def ready(self) -> Response:
+        """Answers /health/ready; a service may offer it under another name too."""
+        if self.lifecycle.draining:
+            return JSONResponse({"status": "draining"}, 503)
+        status, checks = await self.report(critical_only=True)
+        return JSONResponse({"status": status, "checks": checks}, 503 if status == "down" else 200)
+
     def router(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)
 
@@ -76,12 +83,7 @@ class Health:
         async def live() -> Response:
             return JSONResponse({"status": "ok"})
 
-        @router.get("/health/ready")
-        async def ready() -> Response:
-            if self.lifecycle.draining:
-                return JSONResponse({"status": "draining"}, 503)
-            status, checks = await self.report(critical_only=True)
-            return JSONResponse({"status": status, "checks": checks}, 503 if status == "down" else 200)
+        router.add_api_route("/health/ready", self.ready)
 
         @router.get("/health")
         async def health() -> Response:

@@ -1,8 +1,8 @@
-"""`python -m slipway_<name>` serves, `python -m slipway_<name> migrate` migrates."""
+"""`python -m slipway_<name>` serves, `... migrate` brings the schema up to date; services may have more commands."""
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -17,18 +17,33 @@ from slipway_kit.settings import DatabaseSettings, ServiceSettings, SettingsErro
 
 EXIT_USAGE = 2
 
-S = TypeVar("S", bound=DatabaseSettings)
+S = TypeVar("S", bound=ServiceSettings)
+
+
+Command = Callable[[S], Awaitable[int]]
 
 
 def run(
-    package: str, settings_class: type[S], create_app: Callable[[S], FastAPI], arguments: Sequence[str] | None = None
+    package: str,
+    settings_class: type[S],
+    create_app: Callable[[S], FastAPI],
+    arguments: Sequence[str] | None = None,
+    *,
+    commands: Mapping[str, Command[S]] | None = None,
 ) -> int:
-    """The exit code: 0, 1 for what went wrong while running, 2 for settings and usage."""
+    """The exit code: 0, 1 for what went wrong while running, 2 for settings and usage.
+
+    `commands` are what a service can do besides: each gets the settings and returns the exit code. Services with a
+    database also have `migrate`.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words not in ([], ["serve"], ["migrate"]):
-        return _complain(
-            package, [f"found arguments {' '.join(words)!r}, wanted serve (default) or migrate"], EXIT_USAGE
-        )
+    known: dict[str, Command[S]] = dict(commands or {})
+    if issubclass(settings_class, DatabaseSettings):
+        known["migrate"] = _migration(package)
+    command = words[0] if words else "serve"
+    if len(words) > 1 or command not in ("serve", *known):
+        wanted = " or ".join(["serve (default)", *sorted(known)])
+        return _complain(package, [f"found arguments {' '.join(words)!r}, wanted {wanted}"], EXIT_USAGE)
     try:
         settings = settings_class.load()
     except SettingsError as error:
@@ -36,14 +51,28 @@ def run(
     configure_logging(
         package.removeprefix("slipway_"), settings.service_version, settings.log_level, settings.log_format
     )
-    if words == ["migrate"]:
-        try:
-            applied = asyncio.run(migrate(settings, package))
-        except MigrationError as error:
-            return _complain(package, [f"migrate: {error}"], 1)
+    if command == "serve":
+        return serve(create_app(settings))
+    try:
+        return asyncio.run(_as_coroutine(known[command](settings)))
+    except MigrationError as error:
+        return _complain(package, [f"{command}: {error}"], 1)
+    except Exception:
+        structlog.get_logger().exception("command failed", command=command)
+        return 1
+
+
+def _migration(package: str) -> Command[Any]:
+    async def command(settings: DatabaseSettings) -> int:
+        applied = await migrate(settings, package)
         structlog.get_logger().info("schema is up to date", applied=applied)
         return 0
-    return serve(create_app(settings))
+
+    return command
+
+
+async def _as_coroutine(awaitable: Awaitable[int]) -> int:
+    return await awaitable
 
 
 def serve(app: FastAPI) -> int:

@@ -2,11 +2,14 @@
 
 import os
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AnyHttpUrl, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AnyHttpUrl, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipway_kit.addresses import parse_networks
 
 SECRETS_DIR_VARIABLE = "SLIPWAY_SECRETS_DIR"
 DEFAULT_SECRETS_DIR = "/run/secrets/slipway"
@@ -51,10 +54,39 @@ class ServiceSettings(BaseSettings):
     shutdown_grace_seconds: int = Field(
         20, ge=1, le=600, description="seconds (1 to 600) that requests in flight get after that", examples=["20"]
     )
+    otel_exporter_otlp_endpoint: AnyHttpUrl | None = Field(
+        None,
+        description="the base URL of an OTLP/HTTP collector; without it nothing is traced",
+        examples=["http://collector.monitoring.svc:4318"],
+    )
+    trace_sample_ratio: float = Field(
+        1, ge=0, le=1, description="the share of traces (0 to 1) that are recorded", examples=["0.1"]
+    )
+    # As text: a list would have to be JSON in the environment.
+    trusted_proxies: str = Field(
+        "",
+        description="networks, separated by commas, whose X-Forwarded-For is believed",
+        examples=["10.42.0.0/16,10.43.0.0/16"],
+    )
+
+    @field_validator("otel_exporter_otlp_endpoint", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
 
     @property
     def public_base(self) -> str:
         return str(self.public_url).rstrip("/")
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return parse_networks(self.trusted_proxies)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -95,6 +127,15 @@ class DatabaseSettings(ServiceSettings):
     )
 
 
+class RedisSettings(ServiceSettings):
+    redis_host: str = Field(min_length=1, description="the address of Redis", examples=["redis.infrastructure.svc"])
+    redis_port: Port = Field(6379, description="a port between 1 and 65535", examples=["6379"])
+    redis_user: str = Field(min_length=1, description="the user of Redis", examples=["auth"])
+    redis_password: SecretStr = Field(min_length=1, description="the password of the Redis user")
+    # Everything that Redis does here can be done without: better soon without than late with it.
+    redis_timeout: Seconds = Field(0.25, description="seconds, above 0, at most 600", examples=["0.25"])
+
+
 class TokenSettings(ServiceSettings):
     auth_jwks_url: AnyHttpUrl = Field(
         description="where the public keys of access tokens are",
@@ -102,6 +143,14 @@ class TokenSettings(ServiceSettings):
     )
     token_issuer: str = Field("slipway-auth", min_length=1, description="the `iss` of access tokens")
     token_audience: str = Field("slipway", min_length=1, description="the `aud` of access tokens")
+
+
+class ServiceTokenSettings(ServiceSettings):
+    service_tokens_url: AnyHttpUrl = Field(
+        description="where this service gets the tokens that tell others who calls",
+        examples=["http://auth.auth.svc:3001/service-tokens"],
+    )
+    service_key: SecretStr = Field(min_length=1, description="the key with which this service asks for them")
 
 
 def secrets_dir() -> Path:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import aiohttp
@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from slipway_kit.problems import Problem, unauthorized, unavailable
+from slipway_kit.revocations import Revocations
 
 # One algorithm, chosen here and not by the token: `none`, or HS256 with our public key as the secret, never get in.
 ALGORITHM = "ES256"
@@ -36,9 +37,18 @@ class Principal:
     username: str
     token_id: str
     expires_at: int
+    # What a sign-in began: all tokens of one session are revoked together.
+    session_id: str
 
 
-def read_key_id(token: str) -> str:
+class KeySource(Protocol):
+    """Where public keys come from."""
+
+    async def get(self, kid: str) -> jwt.PyJWK:
+        """The key with this id; InvalidTokenError when there is none."""
+
+
+def read_key_id(token: str, type_: str = TOKEN_TYPE) -> str:
     """The `kid` of a token of the right form. Nothing else of the header is ever followed (`jku`, `x5u`, `jwk`)."""
     if len(token) > MAX_TOKEN_LENGTH:
         raise InvalidTokenError("too long")
@@ -48,15 +58,16 @@ def read_key_id(token: str) -> str:
         raise InvalidTokenError(str(error)) from None
     if header.get("alg") != ALGORITHM:
         raise InvalidTokenError("alg is not the one in use")
-    if str(header.get("typ", "")).lower().removeprefix("application/") != TOKEN_TYPE:
-        raise InvalidTokenError("typ is not that of an access token")
+    if str(header.get("typ", "")).lower().removeprefix("application/") != type_:
+        raise InvalidTokenError(f"typ is not {type_}")
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
         raise InvalidTokenError("kid is missing")
     return kid
 
 
-def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Principal:
+def verified_claims(key: jwt.PyJWK, token: str, issuer: str, audience: str, required: list[str]) -> dict[str, Any]:
+    """The claims of a token that is signed, in time, and meant for us; InvalidTokenError says why it is not."""
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -65,11 +76,25 @@ def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Princ
             audience=audience,
             issuer=issuer,
             leeway=LEEWAY_SECONDS,
-            options={"require": REQUIRED_CLAIMS, "strict_aud": True},
+            options={"require": required, "strict_aud": True},
         )
-        return Principal(UUID(claims["sub"]), str(claims["preferred_username"]), str(claims["jti"]), int(claims["exp"]))
     except (jwt.InvalidTokenError, ValueError) as error:
         raise InvalidTokenError(str(error) or type(error).__name__) from None
+    return claims
+
+
+def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Principal:
+    claims = verified_claims(key, token, issuer, audience, REQUIRED_CLAIMS)
+    try:
+        return Principal(
+            user_id=UUID(claims["sub"]),
+            username=str(claims["preferred_username"]),
+            token_id=str(claims["jti"]),
+            expires_at=int(claims["exp"]),
+            session_id=str(claims.get("sid", "")),
+        )
+    except ValueError as error:
+        raise InvalidTokenError(str(error)) from None
 
 
 class JwksCache:
@@ -144,14 +169,20 @@ def parse_jwks(document: Any) -> dict[str, jwt.PyJWK]:
 
 
 class Verifier:
-    def __init__(self, keys: JwksCache, issuer: str, audience: str) -> None:
+    """Says who sent a request. With `revocations`, tokens of sessions that were ended do not count any more."""
+
+    def __init__(self, keys: JwksCache, issuer: str, audience: str, revocations: Revocations | None = None) -> None:
         self.keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._revocations = revocations
 
     async def verify(self, token: str) -> Principal:
         key = await self.keys.get(read_key_id(token))
-        return verify_with(key, token, self._issuer, self._audience)
+        principal = verify_with(key, token, self._issuer, self._audience)
+        if self._revocations is not None and self._revocations.revoked(principal.session_id):
+            raise InvalidTokenError("its session was ended")
+        return principal
 
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", scheme_name="AccessToken")
