@@ -10,11 +10,17 @@ import pytest
 import yaml
 from slipway_api.settings import Settings as ApiSettings
 from slipway_auth.settings import Settings as AuthSettings
+from slipway_demo.settings import Settings as DemoSettings
 from slipway_image.settings import Settings as ImageSettings
 from slipway_kit.settings import ServiceSettings
 
 SERVICES = Path(__file__).parents[1]
-SETTINGS: dict[str, type[ServiceSettings]] = {"auth": AuthSettings, "api": ApiSettings, "image": ImageSettings}
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "auth": AuthSettings,
+    "api": ApiSettings,
+    "image": ImageSettings,
+    "demo": DemoSettings,
+}
 # What the platform adds for a service that has a database or a bucket; it also tells the URLs of callees.
 DATABASE = {"database_host", "database_port", "database_name", "database_user", "database_password"}
 # For the C library and the interpreter, not for the service.
