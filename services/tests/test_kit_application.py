@@ -17,6 +17,7 @@ from slipway_kit.problems import Problem, problems
 from slipway_kit.settings import ServiceSettings
 from slipway_testing.checks import assert_problem
 from slipway_testing.servers import LiveServer, live
+from slipway_testing.settings import settings_of
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -88,16 +89,12 @@ class Dependency:
             raise ConnectionError("no route to 10.0.0.1")
 
 
-def settings(**changes: Any) -> ServiceSettings:
-    return ServiceSettings(port=1, public_url="https://slipway.test", **changes)  # type: ignore[arg-type]
-
-
 def new_app(**options: Any) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         yield {}
 
-    runtime = Runtime.new("probe", settings())
+    runtime = Runtime.new("probe", settings_of(ServiceSettings))
     return build_app(runtime, title="t", description="d", routers=routers(), lifespan=lifespan, **options)
 
 

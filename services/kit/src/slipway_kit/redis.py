@@ -22,6 +22,7 @@ PAUSE_SECONDS = 1.0
 CONNECTIONS = 50
 
 T = TypeVar("T")
+D = TypeVar("D")
 log = structlog.get_logger()
 
 
@@ -63,7 +64,9 @@ class Redis:
         )
         self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
 
-    async def attempt(self, operation: str, command: Callable[[redis.asyncio.Redis], Awaitable[T]], default: T) -> T:
+    async def attempt(
+        self, operation: str, command: Callable[[redis.asyncio.Redis], Awaitable[T]], default: D
+    ) -> T | D:
         """What `command` returns, or `default` when Redis does not answer within `redis_timeout` or refuses.
 
         `operation` is a label of redis_unavailable_total, and so a word of the code and never of a request. After a

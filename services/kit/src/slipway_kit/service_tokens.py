@@ -95,8 +95,11 @@ class ServiceTokens:
             async with self._session.post(
                 self._url,
                 json={"audience": audience},
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                auth=aiohttp.BasicAuth(self._service, self._key(), "utf-8"),
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept": "application/json",
+                    "Authorization": aiohttp.encode_basic_auth(self._service, self._key(), "utf-8"),
+                },
                 allow_redirects=False,
             ) as response:
                 response.raise_for_status()
