@@ -5,7 +5,7 @@ import json
 import secrets
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,16 +94,14 @@ class Platform:
         return User(created.json()["id"], username, token)
 
 
-@contextmanager
-def running_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer) -> Iterator[Platform]:
+def prepared_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer, urls: Mapping[str, str]) -> Platform:
+    """Databases, schemas, bucket, keys, and the settings of services that will be at the given URLs. Nothing serves."""
     pem = new_pem()
     databases = {
         name: postgres.create_database(f"{name}_db", f"{name}_user", secrets.token_hex(16))
         for name in ("auth", "api", "image")
     }
     store.client.make_bucket(BUCKET)
-    sockets = {name: listen() for name in databases}
-    urls = {name: url_of(sock) for name, sock in sockets.items()}
     common = {"public_url": PUBLIC_URL, "shutdown_delay_seconds": 0}
     service_keys = {name: secrets.token_hex(32) for name in databases}
     verifying = common | {
@@ -135,6 +133,13 @@ def running_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer)
     asyncio.run(migrate(AuthSettings(**platform.auth_settings), "slipway_auth"))
     asyncio.run(migrate(ApiSettings(**platform.api_settings), "slipway_api"))
     asyncio.run(migrate(ImageSettings(**platform.image_settings), "slipway_image"))
+    return platform
+
+
+@contextmanager
+def running_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer) -> Iterator[Platform]:
+    sockets = {name: listen() for name in ("auth", "api", "image")}
+    platform = prepared_platform(postgres, store, redis, {name: url_of(sock) for name, sock in sockets.items()})
     with ExitStack() as stack:
         for name, start in (("auth", platform.auth), ("image", platform.image), ("api", platform.api)):
             platform.servers[name] = stack.enter_context(start(sockets[name]))

@@ -77,7 +77,8 @@ def binaries() -> Path:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(**changes: str) -> Iterator[Postgres]:
+    """`changes` are settings of the server that differ from those of the tests."""
     # Not below pytest's own directory: that one is closed to other users.
     directory = Path(tempfile.mkdtemp(prefix="slipway-postgres-"))
     server = Postgres("127.0.0.1", free_port(), secrets.token_hex(16))
@@ -104,7 +105,7 @@ def running_postgres() -> Iterator[Postgres]:
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
-        }
+        } | changes
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with log.open("wb") as output:
             process = subprocess.Popen(
