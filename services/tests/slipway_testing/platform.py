@@ -1,6 +1,7 @@
 """The three services as they run together, with their own databases, users and bucket."""
 
 import asyncio
+import importlib
 import json
 import secrets
 import socket
@@ -11,14 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-import slipway_api.app
-import slipway_auth.app
-import slipway_image.app
-from slipway_api.settings import Settings as ApiSettings
+from fastapi import FastAPI
 from slipway_auth.keys import SigningKey, load_signing_key
-from slipway_auth.settings import Settings as AuthSettings
-from slipway_image.settings import Settings as ImageSettings
 from slipway_kit.migrations import migrate
+from slipway_kit.settings import DatabaseSettings
 
 from slipway_testing.minio import ObjectStore
 from slipway_testing.postgres import Postgres
@@ -58,17 +55,17 @@ class Platform:
 
     @contextmanager
     def auth(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
-        with live(slipway_auth.app.create_app(AuthSettings(**(self.auth_settings | changes))), sock) as server:
+        with live(_app("auth", self.auth_settings | changes), sock) as server:
             yield server
 
     @contextmanager
     def api(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
-        with live(slipway_api.app.create_app(ApiSettings(**(self.api_settings | changes))), sock) as server:
+        with live(_app("api", self.api_settings | changes), sock) as server:
             yield server
 
     @contextmanager
     def image(self, sock: socket.socket | None = None, **changes: Any) -> Iterator[LiveServer]:
-        with live(slipway_image.app.create_app(ImageSettings(**(self.image_settings | changes))), sock) as server:
+        with live(_app("image", self.image_settings | changes), sock) as server:
             yield server
 
     def url(self, service: str) -> str:
@@ -130,10 +127,20 @@ def prepared_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer
             "s3_secret_key": store.secret_key,
         },
     )
-    asyncio.run(migrate(AuthSettings(**platform.auth_settings), "slipway_auth"))
-    asyncio.run(migrate(ApiSettings(**platform.api_settings), "slipway_api"))
-    asyncio.run(migrate(ImageSettings(**platform.image_settings), "slipway_image"))
+    for name in databases:
+        asyncio.run(migrate(_settings(name, getattr(platform, f"{name}_settings")), f"slipway_{name}"))
     return platform
+
+
+def _settings(name: str, values: dict[str, Any]) -> DatabaseSettings:
+    """Services are imported when they are started: tests of the kit need none of them."""
+    settings: DatabaseSettings = importlib.import_module(f"slipway_{name}.settings").Settings(**values)
+    return settings
+
+
+def _app(name: str, values: dict[str, Any]) -> FastAPI:
+    app: FastAPI = importlib.import_module(f"slipway_{name}.app").create_app(_settings(name, values))
+    return app
 
 
 @contextmanager
