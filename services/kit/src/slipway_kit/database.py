@@ -107,6 +107,15 @@ class Database:
         finally:
             self._seconds.labels(query).observe(time.perf_counter() - started)
 
+    @asynccontextmanager
+    async def transaction(self, query: str) -> AsyncIterator[Any]:
+        """An asyncpg connection for statements that count together or not at all; measured as one query.
+
+        Only for SQL: what else fails in its body would be taken for a failure of the database.
+        """
+        async with self._measured(query) as connection, connection.transaction():
+            yield connection
+
     async def fetch(self, query: str, sql: str, *arguments: Any) -> list[Row]:
         async with self._measured(query) as connection:
             rows: list[Row] = await connection.fetch(sql, *arguments)
