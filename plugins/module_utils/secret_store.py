@@ -360,7 +360,7 @@ Dumper.add_representer(str, represent_text)
 
 
 def for_services(wanted: Sequence[Wanted], services: Sequence[str], directory: Path) -> list[Wanted]:
-    """Entries with `each: <key>` stand for one secret of every service whose service.yml has that key."""
+    """Entries with `each: <key>` stand for one secret of every service whose service.yml has that key, be it empty."""
     documents = {}
     for name in services:
         path = directory / name / "service.yml"
@@ -371,6 +371,6 @@ def for_services(wanted: Sequence[Wanted], services: Sequence[str], directory: P
             found.append(entry)
             continue
         for name, document in documents.items():
-            if document.get(entry["each"]):
+            if document.get(entry["each"], False) not in (False, None):
                 found.append({**entry, "name": entry["name"].replace("SERVICE", name)})
     return found

@@ -17,8 +17,10 @@ FILE = "service.yml"
 # What a service may name beside other services.
 CALLERS = ("ingress", "monitoring")
 CALLEES = ("postgres", "minio", "redis")
-# Secret files that follow from `database` and `bucket`.
-RESERVED = ("database_password", "s3_access_key", "s3_secret_key")
+# What a service calls that has one of these fields.
+NEEDS = {"database": "postgres", "bucket": "minio", "redis": "redis", "service_tokens": "auth"}
+# Secret files that follow from `database`, `bucket`, `redis` and `service_tokens`.
+RESERVED = ("database_password", "s3_access_key", "s3_secret_key", "redis_password", "service_key")
 
 
 def load_schema(path: Path) -> dict[str, Any]:
@@ -72,11 +74,13 @@ def _alone(definition: Definition, where: str, folder: str) -> Iterator[Mistake]
     if "ingress" in definition and "ingress" not in definition["callers"]:
         callers = [*definition["callers"], "ingress"]
         yield Mistake(where, "callers", "no ingress, though the service has a path there", "ingress", as_yaml(callers))
-    needs = {"database": "postgres", "bucket": "minio"}
-    for field, callee in needs.items():
-        if field in definition and callee not in definition["callees"]:
+    for field, callee in NEEDS.items():
+        if definition.get(field, False) is not False and callee not in definition["callees"]:
             callees = [*definition["callees"], callee]
-            yield Mistake(where, "callees", f"no {callee}, though the service has a {field}", callee, as_yaml(callees))
+            yield Mistake(where, "callees", f"no {callee}, though it declares {field}", callee, as_yaml(callees))
+    schedules = [schedule["name"] for schedule in definition.get("schedules", [])]
+    for name in dict.fromkeys(name for name in schedules if schedules.count(name) > 1):
+        yield Mistake(where, "schedules", f"{name} twice", "a name of its own for each", f"{name}-2")
     for name in definition.get("secrets", {}):
         if name in RESERVED:
             yield Mistake(where, f"secrets.{name}", "a name that the platform uses", "another name", f"other_{name}")
@@ -105,14 +109,38 @@ def _across(definitions: Iterable[Definition], directory: str) -> Iterator[Mista
                         as_yaml([*services[other][opposite], name]),
                     )
 
+    yield from _reads(services, directory)
+    yield from _ingresses(services, directory)
+
+
+def _reads(services: Mapping[str, Definition], directory: str) -> Iterator[Mistake]:
+    """Keys that are read belong to another service, which has some."""
+    owners = sorted(name for name, definition in services.items() if "redis" in definition)
+    for name, definition in services.items():
+        others = [owner for owner in owners if owner != name]
+        for key in definition.get("redis", {}).get("reads", []):
+            if key.partition(":")[0] not in others:
+                wanted = f"a key of {' or '.join(others)}" if others else "no key: no other service has redis"
+                example = f"{others[0]}:some-key" if others else "redis: {}"
+                yield Mistake(f"{directory}/{name}/{FILE}", "redis.reads", as_yaml(key), wanted, example)
+
+
+def _ingresses(services: Mapping[str, Definition], directory: str) -> Iterator[Mistake]:
+    """No two services have the same place."""
+    places: dict[tuple[str, str], str] = {}
+    for name, definition in services.items():
+        if "ingress" not in definition:
+            continue
+        ingress = definition["ingress"]
+        owner = places.setdefault((ingress.get("host", ""), ingress["path"]), name)
+        if owner != name:
+            found = f"{as_yaml(ingress)}, as {owner} has it"
+            yield Mistake(f"{directory}/{name}/{FILE}", "ingress", found, "another path or host", f"host: {name}")
+
 
 def _complete(definition: Definition, schema: Mapping[str, Any]) -> Definition:
     defaults = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
     module = definition["name"].replace("-", "_")
-    return {
-        "command": ["python3", "-m", f"slipway_{module}"],
-        "environment": {},
-        "secrets": {},
-        **defaults,
-        **definition,
-    }
+    # An image of a recipe of its own knows what it starts.
+    command = ["python3", "-m", f"slipway_{module}"] if definition.get("image", "service") == "service" else []
+    return {"command": command, "environment": {}, "secrets": {}, "schedules": [], **defaults, **definition}

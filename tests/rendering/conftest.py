@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -47,7 +51,7 @@ class Rendering:
         return None
 
 
-def render(profile: str, directory: Path) -> Rendering:
+def render_playbooks(profile: str, directory: Path) -> Rendering:
     inventory, variables = PROFILES[profile]
     environment = directory / inventory
     environment.mkdir(mode=0o700)
@@ -94,4 +98,33 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
 @pytest.fixture(scope="session", params=list(PROFILES))
 def rendering(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendering:
     """Return what a profile applies."""
-    return render(request.param, tmp_path_factory.mktemp(request.param))
+    return render_playbooks(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def render() -> Any:
+    """Return a function that gives the documents of a role's templates, with the role's own defaults."""
+    init_plugin_loader()
+
+    def documents(role: str, *templates: str, **variables: Any) -> list[dict[str, Any]]:
+        loader, directory = DataLoader(), ROOT / "roles" / role
+        loader.set_basedir(str(directory))
+        known: dict[str, Any] = {}
+        for name in ("defaults/main.yml", "vars/main.yml"):
+            if (directory / name).exists():
+                known |= loader.load_from_file(str(directory / name), trusted_as_template=True) or {}
+        known |= {**variables, "ansible_search_path": [str(directory)]}
+        templar = Templar(loader=loader, variables=known)
+        found: list[dict[str, Any]] = []
+        for template in templates:
+            call = trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}")
+            found += filter(None, yaml.safe_load_all(str(templar.template(call) or "")))
+        return found
+
+    return documents
+
+
+def pick(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """Return the one object of this kind and name."""
+    [found] = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
+    return found

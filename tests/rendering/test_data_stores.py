@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
 
-ROOT = Path(__file__).parents[2]
-ROLES = ROOT / "roles"
+from tests.rendering.conftest import ROOT, pick
+
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 POSTGRES = ("secrets.yml.j2", "rbac.yml.j2", "services.yml.j2", "config.yml.j2", "statefulset.yml.j2")
@@ -21,28 +17,6 @@ MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
 GRANTS = [{"bucket": "images", "access": "write"}]
 USERS = [{"name": "image", "access_key": "test-access", "secret_key": "test-secret", "grants": GRANTS}]
-
-
-@pytest.fixture(scope="module")
-def render() -> Any:
-    """Return a function that gives the documents of a role's templates, with the role's own defaults."""
-    init_plugin_loader()
-
-    def documents(role: str, *templates: str, **variables: Any) -> list[dict[str, Any]]:
-        loader, directory = DataLoader(), ROLES / role
-        loader.set_basedir(str(directory))
-        known: dict[str, Any] = {}
-        for name in ("defaults/main.yml", "vars/main.yml"):
-            known |= loader.load_from_file(str(directory / name), trusted_as_template=True) or {}
-        known |= {**variables, "ansible_search_path": [str(directory)]}
-        templar = Templar(loader=loader, variables=known)
-        found: list[dict[str, Any]] = []
-        for template in templates:
-            text = (directory / "templates" / template).read_text(encoding="utf-8")
-            found += yaml.safe_load_all(str(templar.template(trust_as_template(text))))
-        return found
-
-    return documents
 
 
 def postgres(render: Any, **variables: Any) -> list[dict[str, Any]]:
@@ -63,11 +37,6 @@ def minio(render: Any, **variables: Any) -> list[dict[str, Any]]:
         "minio_users": USERS,
     }
     return list(render("minio", *MINIO, **given | variables))
-
-
-def pick(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    [found] = [d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name]
-    return found
 
 
 CASES = [

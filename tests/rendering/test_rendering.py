@@ -239,6 +239,15 @@ def test_no_service_is_reachable_from_outside_beside_the_ingress(rendering: Rend
     assert sorted(ports) == [("DaemonSet/traefik", 80), ("DaemonSet/traefik", 443)]
 
 
+def test_services_trust_the_addresses_of_pods(rendering: Rendering) -> None:
+    """The ingress is one; its X-Forwarded-For is how they know a client's address."""
+    network = yaml.safe_load((ROOT / "roles/k3s/defaults/main.yml").read_text(encoding="utf-8"))["k3s_pod_cidr"]
+    for document in rendering.of_kind("Deployment"):
+        if document["metadata"]["labels"]["app.kubernetes.io/component"] == "service":
+            [container] = containers(pod_of(document))
+            assert {"name": "TRUSTED_PROXIES", "value": network} in container["env"], where(document)
+
+
 def test_the_profile_decides_how_many(rendering: Rendering) -> None:
     replicas = {"local": {1}, "ha": {2}}[rendering.profile]
     assert {document["spec"]["replicas"] for document in rendering.of_kind("Deployment")} == replicas

@@ -207,6 +207,8 @@ def test_half_of_a_pair_is_refused(store: Store) -> None:
 def test_services_get_what_their_definition_asks_for(tmp_path: Path) -> None:
     both = "database: {name: image_db}\nbucket: images\n"
     definitions = {"auth": "database: {name: auth_db}\n", "image": both, "web": "port: 1\n"}
+    definitions["auth"] += "redis: {}\nservice_tokens: false\n"
+    definitions["image"] += "service_tokens: true\n"
     for name, text in definitions.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "service.yml").write_text(text)
@@ -214,10 +216,14 @@ def test_services_get_what_their_definition_asks_for(tmp_path: Path) -> None:
         {"name": "k3s_token", "kind": "token"},
         {"name": "postgres_databases.SERVICE", "kind": "password", "each": "database"},
         {"name": "minio_keys.SERVICE.access_key", "kind": "access_key", "each": "bucket"},
+        {"name": "redis_passwords.SERVICE", "kind": "password", "each": "redis"},
+        {"name": "service_keys.SERVICE", "kind": "password", "each": "service_tokens"},
     ]
     assert [entry["name"] for entry in for_services(wanted, list(definitions), tmp_path)] == [
         "k3s_token",
         "postgres_databases.auth",
         "postgres_databases.image",
         "minio_keys.image.access_key",
+        "redis_passwords.auth",
+        "service_keys.image",
     ]

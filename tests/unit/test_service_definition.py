@@ -29,6 +29,13 @@ GOOD: dict[str, Any] = {
     "callees": ["postgres"],
     "ingress": {"path": "/shop"},
 }
+AUTH: dict[str, Any] = {
+    **{key: value for key, value in GOOD.items() if key not in ("database", "ingress")},
+    "name": "auth",
+    "callers": ["shop"],
+    "callees": ["redis"],
+    "redis": {},
+}
 TILL: dict[str, Any] = {
     **{key: value for key, value in GOOD.items() if key not in ("database", "ingress")},
     "name": "till",
@@ -76,7 +83,7 @@ def test_what_is_left_out_is_filled_in(tmp_path: Path) -> None:
         ({"environment": {"SIZE": 5}}, "environment.SIZE: found 5, wanted text (numbers in quotes)"),
         ({"environment": {"size": "5"}}, 'environment: found "size", wanted capital letters, digits and underscores'),
         ({"callers": ["till"]}, "callers: found no ingress, though the service has a path there, wanted ingress"),
-        ({"callees": []}, "callees: found no postgres, though the service has a database, wanted postgres"),
+        ({"callees": []}, "callees: found no postgres, though it declares database, wanted postgres"),
         ({"callees": ["postgres", "reddis"]}, "callees: found reddis, wanted an enabled service, redis (did you"),
         ({"callers": ["ingress"]}, "callers: found no till, which calls it, wanted till, for example"),
         ({"secrets": {"s3_access_key": "x"}}, "secrets.s3_access_key: found a name that the platform uses"),
@@ -88,6 +95,63 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: dict[str, Any], line: str
     [found] = mistakes(write(tmp_path, {**GOOD, **change}, TILL))
     assert found.startswith(f"services/shop/service.yml: {line}")
     assert "\n" not in found
+
+
+SWEEP = {"name": "sweep", "schedule": "17 * * * *", "command": ["sweep"]}
+WITH_AUTH = {"callees": ["postgres", "redis", "auth"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"redis": {}, "callees": ["postgres"]}, "callees: found no redis, though it declares redis, wanted redis"),
+        ({"service_tokens": True}, "callees: found no auth, though it declares service_tokens, wanted auth"),
+        ({"service_tokens": "yes"}, "service_tokens: found a hidden value, wanted true or false (without quotes)"),
+        ({"redis": {"reads": ["sessions"]}}, 'redis.reads[0]: found "sessions", wanted a key of another service, with'),
+        (
+            {"redis": {"reads": ["api:x"]}, **WITH_AUTH},
+            "redis.reads: found api:x, wanted a key of auth, for example auth",
+        ),
+        ({"redis": {"write": []}}, "redis.write: found an unknown key, wanted one of reads"),
+        ({"image": "nginx"}, 'image: found "nginx", wanted one of service, web, for example service'),
+        (
+            {"schedules": [{**SWEEP, "schedule": "hourly"}]},
+            'schedules[0].schedule: found "hourly", wanted five fields of cron',
+        ),
+        ({"schedules": [SWEEP, SWEEP]}, "schedules: found sweep twice, wanted a name of its own for each"),
+        (
+            {"ingress": {"path": "/", "host": "a.b"}},
+            'ingress.host: found "a.b", wanted 1 to 30 small letters, digits',
+        ),
+        ({"metrics": {}}, "metrics.path: found nothing, wanted a path that starts with /"),
+        ({"secrets": {"service_key": "x"}}, "secrets.service_key: found a name that the platform uses"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_a_mistake_in_what_the_platform_gives_is_one_line(tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    found = mistakes(write(tmp_path, {**GOOD, **change}, TILL, AUTH), "shop", "till", "auth")
+    assert found[0].startswith(f"services/shop/service.yml: {line}")
+    assert "\n" not in found[0]
+
+
+def test_two_services_have_one_place(tmp_path: Path) -> None:
+    till = {**TILL, "callers": ["ingress"], "ingress": {"path": "/shop"}}
+    [found] = mistakes(write(tmp_path, GOOD, till))
+    assert found.startswith("services/till/service.yml: ingress: found ")
+    assert "as shop has it, wanted another path or host, for example host: till" in found
+    till["ingress"]["host"] = "till"
+    (tmp_path / "services/till/service.yml").write_text(yaml.safe_dump(till), encoding="utf-8")
+    assert mistakes(tmp_path / "services") == []
+
+
+def test_what_the_platform_gives_is_filled_in(tmp_path: Path) -> None:
+    web = {**TILL, "name": "web", "image": "web", "callees": []}
+    shop = {**GOOD, "redis": {"reads": ["auth:gone"]}, "service_tokens": True, **WITH_AUTH}
+    definitions, found = load(write(tmp_path, shop, TILL, AUTH, web), ["shop", "till", "auth", "web"], SCHEMA)
+    assert found == []
+    assert (definitions[0]["image"], definitions[0]["metrics"]) == ("service", {"path": "/metrics"})
+    assert (definitions[1]["service_tokens"], definitions[1]["schedules"]) == (False, [])
+    assert definitions[3]["command"] == [], "an image of its own recipe knows what it starts"
 
 
 def test_all_mistakes_come_at_once(tmp_path: Path) -> None:

@@ -157,8 +157,7 @@ def test_a_new_service_gets_its_secrets_and_the_others_keep_theirs(tmp_path: Pat
     assert environment.apply(services_enabled=["auth", "image"]).code == 0
     after = environment.secrets()
     assert set(after["postgres_databases"]) == {"auth", "image"}
-    assert {**after, "postgres_databases": 0, "minio_keys": 0} == {**before, "postgres_databases": 0, "minio_keys": 0}
-    assert after["postgres_databases"]["auth"] == before["postgres_databases"]["auth"]
+    assert dict(named(before)).items() <= dict(named(after)).items()
 
 
 def test_a_new_domain_gets_a_new_certificate_of_the_same_ca(environment: Environment) -> None:
