@@ -108,6 +108,12 @@ class Database:
             self._seconds.labels(query).observe(time.perf_counter() - started)
 
     @asynccontextmanager
+    async def session(self, query: str) -> AsyncIterator[Any]:
+        """The same asyncpg connection for all of the body, without a transaction: for locks that outlive statements."""
+        async with self._measured(query) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def transaction(self, query: str) -> AsyncIterator[Any]:
         """An asyncpg connection for statements that count together or not at all; measured as one query.
 
