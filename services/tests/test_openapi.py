@@ -31,7 +31,14 @@ def test_every_error_is_a_problem(platform: Platform, service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_needs_a_token_says_so(platform: Platform, service: str) -> None:
     public = {
-        "auth": {"POST /register", "POST /login", "POST /verify", "GET /.well-known/jwks.json"},
+        "auth": {
+            "POST /register",
+            "POST /login",
+            "POST /refresh",
+            "POST /logout",
+            "POST /verify",
+            "GET /.well-known/jwks.json",
+        },
         "api": {
             "GET /api/v1/posts",
             "POST /api/v1/auth/register",
@@ -52,6 +59,10 @@ def test_the_paths(platform: Platform) -> None:
     assert set(operations(platform, "auth")) == {
         "POST /register",
         "POST /login",
+        "POST /refresh",
+        "POST /logout",
+        "POST /password",
+        "POST /service-tokens",
         "POST /verify",
         "GET /.well-known/jwks.json",
     }

@@ -21,10 +21,12 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "image": ImageSettings,
     "demo": DemoSettings,
 }
-# What the platform adds for a service that has a database or a bucket; it also tells the URLs of callees.
+# What the platform adds for a service that has a database, a bucket, Redis or a key of its own; it also tells the URLs of callees.
 DATABASE = {"database_host", "database_port", "database_name", "database_user", "database_password"}
 # For the C library and the interpreter, not for the service.
 RUNTIME = {"MALLOC_ARENA_MAX"}
+REDIS = {"redis_host", "redis_port", "redis_user", "redis_password"}
+SERVICE_TOKENS = {"service_tokens_url", "service_key"}
 BUCKET = {"s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key"}
 
 
@@ -43,6 +45,8 @@ def test_every_setting_without_a_default_is_given(name: str) -> None:
     given |= {"auth_jwks_url"} if "auth" in service["callees"] else set()
     given |= DATABASE if "database" in service else set()
     given |= BUCKET if "bucket" in service else set()
+    given |= REDIS if "redis" in service else set()
+    given |= SERVICE_TOKENS if service.get("service_tokens") else set()
     fields = SETTINGS[name].model_fields
     assert {field for field, info in fields.items() if info.is_required()} <= given
 

@@ -26,6 +26,19 @@ from slipway_testing.tokens import mint, mint_service_token, new_pem
 PUBLIC_URL = "https://slipway.test"
 BUCKET = "images"
 PASSWORD = "correct horse battery"
+# Everybody in the tests comes from one address; tests of the limits set their own.
+ONE_ADDRESS = dict.fromkeys(
+    (
+        "limit_login_address",
+        "limit_login_all",
+        "limit_register_address",
+        "limit_register_all",
+        "limit_password_address",
+        "limit_refresh_address",
+        "limit_service_tokens_address",
+    ),
+    "",
+)
 
 
 @dataclass
@@ -115,7 +128,10 @@ def prepared_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer
         redis=redis,
         key=load_signing_key(pem),
         service_keys=service_keys,
-        auth_settings=common | own("auth") | {"auth_signing_key": pem, "service_keys": json.dumps(service_keys)},
+        auth_settings=common
+        | own("auth")
+        | ONE_ADDRESS
+        | {"auth_signing_key": pem, "service_keys": json.dumps(service_keys)},
         api_settings=verifying | own("api") | {"auth_url": urls["auth"], "image_url": urls["image"]},
         image_settings=verifying
         | own("image")

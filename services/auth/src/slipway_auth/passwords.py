@@ -4,23 +4,33 @@ import secrets
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
+from prometheus_client import CollectorRegistry, Histogram
 from slipway_kit.capacity import Capacity
+from slipway_kit.metrics import BUCKETS
 
 
 class Passwords:
-    def __init__(self, hasher: PasswordHasher, gate: Capacity) -> None:
+    def __init__(self, hasher: PasswordHasher, gate: Capacity, registry: CollectorRegistry) -> None:
         self._hasher = hasher
         self._gate = gate
+        self._seconds = Histogram(
+            "auth_hash_duration_seconds",
+            "Time of one password hash, without waiting for its turn.",
+            buckets=BUCKETS,
+            registry=registry,
+        )
         # For names that do not exist: they must take as long as a wrong password.
         self._dummy = hasher.hash(secrets.token_hex(16))
 
     @classmethod
-    def with_cost(cls, *, memory_kib: int, passes: int, lanes: int, gate: Capacity) -> "Passwords":
+    def with_cost(
+        cls, *, memory_kib: int, passes: int, lanes: int, gate: Capacity, registry: CollectorRegistry
+    ) -> "Passwords":
         hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=lanes, type=Type.ID)
-        return cls(hasher, gate)
+        return cls(hasher, gate, registry)
 
     async def hash(self, password: str) -> str:
-        return await self._gate.run(self._hasher.hash, password)
+        return await self._gate.run(self._hash, password)
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """One hash, whether there is something to compare with or not."""
@@ -30,8 +40,13 @@ class Passwords:
     def outdated(self, stored: str) -> bool:
         return self._hasher.check_needs_rehash(stored)
 
+    def _hash(self, password: str) -> str:
+        with self._seconds.time():
+            return self._hasher.hash(password)
+
     def _matches(self, stored: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(stored, password)
-        except (VerificationError, InvalidHashError):
-            return False
+        with self._seconds.time():
+            try:
+                return self._hasher.verify(stored, password)
+            except (VerificationError, InvalidHashError):
+                return False

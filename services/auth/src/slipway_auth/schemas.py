@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
+from slipway_auth.service_keys import SERVICE_NAME
+
 # Lower case only, so that no two accounts look alike. Names are public: they stand under posts.
 USERNAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{1,30}[a-z0-9]$"
 Username = Annotated[
@@ -14,8 +16,11 @@ Username = Annotated[
     BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
     StringConstraints(pattern=USERNAME_PATTERN),
 ]
-# Length is the only rule (OWASP ASVS 6.2); the upper end bounds the work of hashing.
+# Length, and not to be a common one, are the only rules (OWASP ASVS 6.2); the upper end bounds the work of hashing.
 Password = Annotated[SecretStr, Field(min_length=8, max_length=256)]
+# As lax as possible: what cannot be right is simply wrong.
+OfferedPassword = Annotated[SecretStr, Field(max_length=256)]
+OfferedRefreshToken = Annotated[SecretStr, Field(max_length=256)]
 
 
 class _In(BaseModel):
@@ -28,13 +33,30 @@ class Registration(_In):
 
 
 class Credentials(_In):
-    # As lax as possible: a name that cannot exist is simply a wrong one.
     username: str = Field(max_length=256, examples=["ada"])
-    password: Annotated[SecretStr, Field(max_length=256)]
+    password: OfferedPassword
+    refresh_token_in: Literal["body", "cookie"] = "body"  # noqa: S105 - a place
+
+
+class RefreshToken(_In):
+    """Without one the cookie counts."""
+
+    refresh_token: OfferedRefreshToken | None = None
+
+
+class PasswordChange(_In):
+    current_password: OfferedPassword
+    new_password: Password
 
 
 class TokenToCheck(_In):
     token: str = Field(max_length=8192)
+
+
+class ServiceTokenRequest(_In):
+    audience: str = Field(
+        pattern=f"^{SERVICE_NAME.pattern}$", description="The service that is to be called.", examples=["image"]
+    )
 
 
 class User(BaseModel):
@@ -43,10 +65,12 @@ class User(BaseModel):
     created_at: datetime
 
 
-class AccessToken(BaseModel):
+class Tokens(BaseModel):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a word of RFC 6749
     expires_in: int
+    refresh_token: str | None = Field(None, description="Not there when it is in the cookie.")
+    refresh_expires_in: int
 
 
 class Introspection(BaseModel):
@@ -56,6 +80,12 @@ class Introspection(BaseModel):
     sub: UUID | None = None
     username: str | None = None
     exp: int | None = None
+    sid: UUID | None = None
+
+
+class ServiceToken(BaseModel):
+    token: str
+    expires_in: int
 
 
 class JsonWebKeySet(BaseModel):

@@ -1,42 +1,47 @@
-"""Issuing access tokens, and looking at them on request."""
+"""Issuing tokens, and looking at access tokens on request."""
 
 import time
 import uuid
+from typing import Any
 from uuid import UUID
 
 import jwt
+from slipway_kit.service_tokens import LIFETIME_SECONDS, SERVICE_TOKEN_TYPE, audience_of
 from slipway_kit.tokens import ALGORITHM, TOKEN_TYPE, InvalidTokenError, Principal, read_key_id, verify_with
 
-from slipway_auth.keys import SigningKey
+from slipway_auth.keys import KeyRing
 
 
 class TokenIssuer:
-    def __init__(self, key: SigningKey, issuer: str, audience: str, lifetime: int) -> None:
-        self._key = key
+    service_lifetime = LIFETIME_SECONDS
+
+    def __init__(self, keys: KeyRing, issuer: str, audience: str, lifetime: int) -> None:
+        self.keys = keys
         self._issuer = issuer
         self._audience = audience
         self.lifetime = lifetime
-        self._public = jwt.PyJWK(key.public_jwk, algorithm=ALGORITHM)
 
-    def issue(self, user_id: UUID, username: str) -> str:
+    def issue(self, user_id: UUID, username: str, session_id: UUID) -> str:
+        """An access token (RFC 9068): who, and by which session, so that it can be revoked with it."""
+        claims = {"sub": str(user_id), "preferred_username": username, "sid": str(session_id)}
+        return self._sign(TOKEN_TYPE, self._audience, self.lifetime, claims)
+
+    def issue_for_service(self, caller: str, callee: str) -> str:
+        """For calls from one service to another. Its type and its audience keep it from passing for a user's."""
+        return self._sign(SERVICE_TOKEN_TYPE, audience_of(callee), self.service_lifetime, {"sub": caller})
+
+    async def verify(self, token: str) -> Principal:
+        """Whose access token this is, by its signature and claims alone; InvalidTokenError says what is wrong."""
+        principal = verify_with(await self.keys.get(read_key_id(token)), token, self._issuer, self._audience)
+        try:
+            UUID(principal.session_id)
+        except ValueError:
+            raise InvalidTokenError("sid is not that of a session") from None
+        return principal
+
+    def _sign(self, type_: str, audience: str, lifetime: int, claims: dict[str, Any]) -> str:
         now = int(time.time())
-        claims = {
-            "iss": self._issuer,
-            "aud": self._audience,
-            "sub": str(user_id),
-            "preferred_username": username,
-            "iat": now,
-            "exp": now + self.lifetime,
-            "jti": uuid.uuid4().hex,
-        }
-        headers = {"typ": TOKEN_TYPE, "kid": self._key.key_id}
-        return jwt.encode(claims, self._key.private, algorithm=ALGORITHM, headers=headers)
-
-    def verify(self, token: str) -> Principal:
-        if read_key_id(token) != self._key.key_id:
-            raise InvalidTokenError("kid is not known")
-        return verify_with(self._public, token, self._issuer, self._audience)
-
-    @property
-    def jwks(self) -> dict[str, list[dict[str, str]]]:
-        return {"keys": [self._key.public_jwk]}
+        common = {"iss": self._issuer, "aud": audience, "iat": now, "exp": now + lifetime, "jti": uuid.uuid4().hex}
+        signing = self.keys.signing
+        headers = {"typ": type_, "kid": signing.key_id}
+        return jwt.encode({**common, **claims}, signing.private, algorithm=ALGORITHM, headers=headers)
