@@ -58,7 +58,7 @@ def render_playbooks(profile: str, directory: Path) -> Rendering:
     record = directory / "record.jsonl"
     index = {
         name: {"key": f"{number:064x}", "path": str(directory), "sha256": {}, "files": {}}
-        for number, name in enumerate(("k3s", "minio", "postgres", "traefik"))
+        for number, name in enumerate(("alertmanager", "k3s", "minio", "postgres", "prometheus", "redis", "traefik"))
     }
     (environment / "artifacts.yml").write_text(json.dumps(index), encoding="utf-8")
     settings = {

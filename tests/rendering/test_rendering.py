@@ -15,7 +15,7 @@ VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encod
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 # Who speaks to the API, and so may have a token.
-API_CLIENTS = {"traefik", "postgres"}
+API_CLIENTS = {"traefik", "postgres", "prometheus"}
 # Roles whose templates go to hosts and not to the API.
 HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
 
