@@ -21,7 +21,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "image": ImageSettings,
     "demo": DemoSettings,
 }
-# What the platform adds for a service that has a database, a bucket, Redis or a key of its own; it also tells the URLs of callees.
+# What the platform adds for a service that has these; it also tells the URLs of callees.
 DATABASE = {"database_host", "database_port", "database_name", "database_user", "database_password"}
 # For the C library and the interpreter, not for the service.
 RUNTIME = {"MALLOC_ARENA_MAX"}
