@@ -5,7 +5,8 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -84,3 +85,58 @@ def hanging_up() -> Iterator[str]:
         # Wakes the accept up.
         sock.shutdown(socket.SHUT_RDWR)
         thread.join(5)
+
+
+@dataclass
+class Scripted:
+    """What was asked: the head of each request."""
+
+    url: str
+    heads: list[bytes] = field(default_factory=list)
+
+
+@contextmanager
+def scripted(*answers: bytes) -> Iterator[Scripted]:
+    """Gives these bytes, one for each request and the last one ever after; b"" hangs up without a word.
+
+    Connections stay open unless the answer says `close`. Requests are known by their heads: bodies are not read.
+
+    A raw socket: no server would write what a gateway has to be prepared for.
+    """
+
+    def serve(connection: socket.socket, seen: Scripted) -> None:
+        head = b""
+        while piece := connection.recv(65536):
+            head += piece
+            if b"\r\n\r\n" in head:
+                seen.heads.append(head)
+                head = b""
+                answer = answers[min(len(seen.heads), len(answers)) - 1]
+                connection.sendall(answer)
+                if not answer or b"Connection: close" in answer:
+                    return
+
+    def run(sock: socket.socket, seen: Scripted) -> None:
+        while True:
+            try:
+                connection, _ = sock.accept()
+            except OSError:
+                return
+            # It may have gone by itself.
+            with connection, suppress(OSError):
+                serve(connection, seen)
+
+    with listen() as sock:
+        sock.listen()
+        seen = Scripted(url_of(sock))
+        thread = threading.Thread(target=run, args=(sock, seen), daemon=True)
+        thread.start()
+        yield seen
+        sock.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def plain(status: int, body: bytes = b"", *headers: bytes) -> bytes:
+    """An answer for `scripted`."""
+    lines = [b"HTTP/1.1 %d Whatever" % status, b"Content-Length: %d" % len(body), b"Connection: close", *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body

@@ -1,0 +1,109 @@
+"""Header hygiene: what services behind believe comes from the gateway alone."""
+
+from collections.abc import Iterator
+
+import httpx2
+import jwt
+import pytest
+from slipway_testing import upstreams
+from slipway_testing.platform import Platform, User
+from slipway_testing.servers import live_asgi
+
+FORGED = {
+    "X-User-Id": "admin",
+    "X-User-Roles": "root",
+    "X_User_Id": "admin",
+    "X-Service-Token": "forged",
+    "X_Service_Token": "forged",
+    "X-Forwarded-For": "203.0.113.66",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-User": "admin",
+    "X_Forwarded_For": "203.0.113.66",
+    "Forwarded": "for=203.0.113.66",
+    "X-Real-IP": "203.0.113.66",
+    "X-Client-IP": "203.0.113.66",
+    "True-Client-IP": "203.0.113.66",
+}
+PATHS = {"auth": "/api/v1/auth/.well-known/jwks.json", "image": "/api/v1/images/stats"}
+
+
+@pytest.fixture(scope="module")
+def echo(platform: Platform) -> Iterator[httpx2.Client]:
+    with (
+        live_asgi(upstreams.echo) as upstream,
+        platform.api(auth_url=upstream.url, image_url=upstream.url) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        yield client
+
+
+def seen_by(client: httpx2.Client, path: str, headers: dict[str, str]) -> dict[str, list[str]]:
+    seen: dict[str, list[str]] = {}
+    for name, value in client.get(path, headers=headers).json()["headers"]:
+        seen.setdefault(name, []).append(value)
+    return seen
+
+
+@pytest.mark.parametrize("upstream", PATHS)
+def test_nothing_forged_arrives(echo: httpx2.Client, platform: Platform, user: User, upstream: str) -> None:
+    seen = seen_by(echo, PATHS[upstream], user.headers | FORGED)
+    ours = {"x-service-token", "x-forwarded-for"}
+    assert not ({name.lower() for name in FORGED} - ours) & set(seen)
+    assert seen["x-forwarded-for"] == ["127.0.0.1"]
+    # Exactly one, ours, for this callee and no other.
+    (token,) = seen["x-service-token"]
+    claims = jwt.decode(
+        token,
+        platform.key.private.public_key(),
+        algorithms=["ES256"],
+        audience=f"slipway:{upstream}",
+        issuer="slipway-auth",
+    )
+    assert claims["sub"] == "api"
+    assert seen["authorization"] == [f"Bearer {user.token}"]
+
+
+@pytest.mark.parametrize("nominated", ["X-Service-Token", "X-Forwarded-For", "X-Request-Id"])
+def test_a_client_cannot_have_our_headers_dropped(echo: httpx2.Client, user: User, nominated: str) -> None:
+    seen = seen_by(echo, PATHS["auth"], user.headers | {"Connection": f"close, {nominated}"})
+    assert nominated.lower() in seen
+
+
+def test_cookies_are_for_auth_alone(echo: httpx2.Client, user: User) -> None:
+    cookie = {"Cookie": "slipway_refresh=x; other=y"}
+    assert seen_by(echo, PATHS["auth"], cookie)["cookie"] == ["slipway_refresh=x; other=y"]
+    assert "cookie" not in seen_by(echo, PATHS["image"], user.headers | cookie)
+    assert echo.get(PATHS["auth"]).headers.get_list("set-cookie") == ["a=1", "b=2"]
+    assert "set-cookie" not in echo.get(PATHS["image"], headers=user.headers).headers
+
+
+@pytest.mark.parametrize(
+    ("header", "client"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        ("203.0.113.7, 127.0.0.3", "203.0.113.7"),
+        ("nonsense", "127.0.0.1"),
+        ("nonsense, 203.0.113.7", "203.0.113.7"),
+    ],
+)
+def test_the_address_that_our_proxies_tell(platform: Platform, header: str, client: str) -> None:
+    with (
+        live_asgi(upstreams.echo) as upstream,
+        platform.api(auth_url=upstream.url, trusted_proxies="127.0.0.0/8") as server,
+        httpx2.Client(base_url=server.url) as behind_proxy,
+    ):
+        seen = seen_by(behind_proxy, PATHS["auth"], {"X-Forwarded-For": header})
+    assert seen["x-forwarded-for"] == [client]
+
+
+def test_names_and_values_beyond_ascii(echo: httpx2.Client) -> None:
+    answer = echo.get(PATHS["auth"], headers=[(b"X-Note", "grüße".encode())])
+    (note,) = [value for name, value in answer.json()["headers"] if name == "x-note"]
+    assert note.encode("latin-1").decode() == "grüße"
+
+
+def test_several_headers_of_a_name_stay_several(echo: httpx2.Client) -> None:
+    answer = echo.get(PATHS["auth"], headers=[("Accept-Language", "de"), ("Accept-Language", "en")])
+    assert [value for name, value in answer.json()["headers"] if name == "accept-language"] == ["de", "en"]
