@@ -1,0 +1,72 @@
+import { type SubmitEvent, useRef, useState } from 'react'
+import type { Post } from '../api/types'
+import { fieldSentence } from '../api/sentences'
+import { BusyButton } from '../components/busy-button'
+import { ErrorNotice } from '../components/error-notice'
+import { focusFirstInvalid, TextArea, TextField } from '../components/field'
+import { useAction } from '../hooks/action'
+import { useServices } from '../hooks/services'
+import { CONTENT_MAX, TITLE_MAX } from '../rules'
+
+/** Where posts are written. What was written stays until the server has it. */
+export function Composer({ done }: { done: (post: Post) => void }) {
+  const { api } = useServices()
+  const action = useAction()
+  const [title, setTitle] = useState('')
+  const [content, setContent] = useState('')
+  const [checked, setChecked] = useState(false)
+  // One key per draft: sending it again after a lost answer does not publish it twice.
+  const key = useRef<string | null>(null)
+
+  const write = (set: (value: string) => void) => (value: string) => {
+    set(value)
+    key.current = null
+    setChecked(false)
+    action.clear()
+  }
+  const publish = async () => {
+    key.current ??= crypto.randomUUID()
+    const post = await api.createPost({ title: title.trim(), content: content.trim() }, key.current)
+    key.current = null
+    setTitle('')
+    setContent('')
+    setChecked(false)
+    done(post)
+  }
+  const submit = async (event: SubmitEvent<HTMLFormElement>) => {
+    event.preventDefault()
+    const form = event.currentTarget
+    setChecked(true)
+    if (title.trim() === '' || content.trim() === '' || !(await action.run(publish))) focusFirstInvalid(form)
+  }
+
+  const missing = (value: string, sentence: string) => (checked && value.trim() === '' ? sentence : undefined)
+  const left = CONTENT_MAX - content.length
+  return (
+    <form className="card composer" noValidate aria-label="New post" onSubmit={(event) => void submit(event)}>
+      <TextField
+        label="Title"
+        name="title"
+        value={title}
+        change={write(setTitle)}
+        maxLength={TITLE_MAX}
+        autoComplete="off"
+        error={missing(title, 'Please give it a title.') ?? fieldSentence(action.error, 'title')}
+      />
+      <TextArea
+        label="Text"
+        name="content"
+        value={content}
+        change={write(setContent)}
+        maxLength={CONTENT_MAX}
+        rows={4}
+        hint={left < 1000 ? `${left} characters left` : undefined}
+        error={missing(content, 'Please write something.') ?? fieldSentence(action.error, 'content')}
+      />
+      {(action.error === undefined || fieldSentence(action.error, 'title') === undefined) && <ErrorNotice error={action.error} />}
+      <BusyButton type="submit" className="primary" busy={action.running}>
+        {action.running ? 'Publishing…' : 'Publish'}
+      </BusyButton>
+    </form>
+  )
+}
