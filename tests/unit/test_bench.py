@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import math
 import os
 import random
+import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from bench import arithmetic, load, metrics, processes, report
+import bench.__main__ as main
+from bench import arithmetic, load, metrics, processes, report, uploads
 from bench.arithmetic import CpuTime
 
 NUMBERS = st.floats(min_value=0, max_value=1e6, allow_nan=False)
@@ -54,9 +62,10 @@ def test_shares_are_shares(share: float) -> None:
 
 
 def test_nothing_measured_is_no_number() -> None:
-    for function in (lambda: arithmetic.percentile([], 0.5), lambda: arithmetic.median([])):
-        with pytest.raises(ValueError, match="no values"):
-            function()
+    with pytest.raises(ValueError, match="no values"):
+        arithmetic.percentile([], 0.5)
+    with pytest.raises(ValueError, match="no values"):
+        arithmetic.median([])
     with pytest.raises(ValueError, match="nothing was answered"):
         arithmetic.microseconds_each(CpuTime(1, 1), 0)
     assert math.isnan(arithmetic.histogram_quantile({1: 0, math.inf: 0}, 0.95))
@@ -123,11 +132,6 @@ def test_the_order_of_buckets_does_not_matter() -> None:
     shuffled = list(HISTOGRAM.items())
     random.Random(1).shuffle(shuffled)  # noqa: S311 - a fixed order
     assert arithmetic.histogram_quantile(dict(shuffled), 0.95) == arithmetic.histogram_quantile(HISTOGRAM, 0.95)
-
-
-def test_a_broken_histogram_is_an_error() -> None:
-    with pytest.raises(ValueError, match="do not reach"):
-        arithmetic.histogram_quantile({0.01: 1.0, math.inf: 10.0} | {math.inf: 10.0, 1e9: 2.0} | {math.inf: 10.0}, 1.0)
 
 
 @given(st.lists(st.integers(min_value=0, max_value=1000), min_size=3, max_size=3), st.floats(0.01, 1))
@@ -283,3 +287,115 @@ def test_the_page_keeps_its_words(tmp_path: Path) -> None:
     page.write_text("# Words\n")
     with pytest.raises(ValueError, match="found no"):
         report.write_page(page, "new table")
+
+
+def test_uploads_add_up() -> None:
+    done = uploads.Uploads(10_000_000, 2.0, [0.5, 0.25, 1.0], {201: 3, 503: 2, 0: 1})
+    assert (done.stored, done.told(503), done.told(500), done.told(0, 503)) == (3, 2, 0, 3)
+    # Only what was stored counts as throughput and as latency.
+    assert done.mb_per_second == 15.0
+    assert (done.percentile(0.5), done.percentile(0.95)) == (0.5, 1.0)
+    assert math.isnan(uploads.Uploads(1, 1.0).percentile(0.95))
+    # A receipt can hold it.
+    assert json.loads(json.dumps(asdict(done)))["statuses"] == {"201": 3, "503": 2, "0": 1}
+
+
+async def test_no_two_pictures_are_the_same() -> None:
+    picture = uploads.Picture(200_000, 64, 48)
+    first, second = [b"".join([bytes(piece) async for piece in picture.pieces()]) for _ in range(2)]
+    assert first != second
+    for content in (first, second):
+        assert len(content) == 200_000
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            assert (image.format, image.size) == ("JPEG", (64, 48))
+    around = b"".join([bytes(piece) async for piece in picture.pieces(b"<", b">")])
+    assert (around[:3], around[-3:], len(around)) == (b"<" + first[:2], first[-2:] + b">", 200_002)
+
+
+async def test_every_upload_is_counted_once() -> None:
+    """Stored, refused, and cut off: by a server that reads every byte and counts them."""
+    taken: list[int] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        taken.append(len(await request.read()))
+        if len(taken) == 2:
+            return web.Response(status=503, headers={"Retry-After": "1"})
+        if len(taken) == 3:
+            assert request.transport is not None
+            request.transport.close()
+        return web.Response(status=201)
+
+    app = web.Application(client_max_size=10**6)
+    app.router.add_post("/api/v1/images", take)
+    picture = uploads.Picture(100_000, 64, 48)
+    async with TestServer(app) as server:
+        send = uploads.to_gateway(picture, str(server.make_url("")).rstrip("/"), "token")
+        done = await uploads.upload([send] * 5, at_a_time=1, bytes_each=picture.size)
+    assert done.statuses == {201: 3, 503: 1, 0: 1}
+    assert len(done.latencies) == 3
+    assert done.seconds > 0
+    assert len(set(taken)) == 1
+    assert taken[0] > picture.size
+
+
+def test_the_time_of_a_bench_is_bounded() -> None:
+    """Also where an event loop runs, which keeps other exceptions to itself."""
+    with pytest.raises(main.TooLongError), main.bounded(1):
+        asyncio.run(asyncio.sleep(30))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, main.bounded(30):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.alarm(0) == 0
+
+
+def test_the_page_gets_only_whole_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for part in (["--quick"], ["--only", "http"], ["--profile", "api"]):
+        with pytest.raises(SystemExit):
+            main.arguments_of(["--write-docs", *part])
+        assert "wanted all of it" in capsys.readouterr().err
+    assert main.arguments_of(["--write-docs"]).write_docs
+
+
+def test_processes_are_ended_and_what_they_start_is_found(tmp_path: Path) -> None:
+    command = ["sh", "-c", "sleep 60 & echo started; wait"]
+    with processes.running("sleeper", command, {"PATH": os.environ["PATH"]}, tmp_path) as process:
+        deadline = time.monotonic() + 10
+        while "started" not in process.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.check()
+        found = processes.descendants(os.getpid())
+        children = processes.descendants(process.pid)
+        assert process.pid in found
+        assert set(children) <= set(found)
+        assert children
+        cpu = frozenset([min(os.sched_getaffinity(0))])
+        processes.pin([process.pid, *children, 2**22], cpu)
+        assert all(os.sched_getaffinity(pid) == cpu for pid in (process.pid, *children))
+        assert 0 < processes.memory_mib(process.pid) <= processes.peak_memory_mib(process.pid)
+    assert process.popen.returncode == -signal.SIGTERM
+    with pytest.raises(RuntimeError, match="sleeper ended with -15: started"):
+        process.check()
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_peak_memory_can_be_counted_anew() -> None:
+    # The kernel takes what is given back at once only for large pieces.
+    held = bytearray(64 * 1024**2)
+    assert len(held) == 64 * 1024**2
+    before = processes.peak_memory_mib(os.getpid())
+    del held
+    processes.reset_peak_memory(os.getpid())
+    assert processes.peak_memory_mib(os.getpid()) < before - 32
+
+
+def test_cores_are_shared_out() -> None:
+    cores = processes.Cores.of_this_machine()
+    assert cores.every == frozenset(os.sched_getaffinity(0))
+    if len(cores.every) > 1:
+        assert not cores.service & cores.others

@@ -1,0 +1,372 @@
+"""What is measured, one function per group of rows. The goals stand here and nowhere else."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench import arithmetic, load, processes, uploads
+from bench.load import Request
+from bench.metrics import observed
+from bench.platform import Running, memory_limit_mib
+from bench.report import Row, at_least, at_most, below, number, plain
+from bench.users import Prepared
+
+# Connections at full speed: enough to keep one core busy, too few to only measure queues.
+CONNECTIONS = 16
+# Connections at a given rate: many that pause long behave like independent users.
+CALM_CONNECTIONS = 64
+CALM_SHARE = 0.8
+MIXED_RATE = 200
+LOGIN_CONNECTIONS = 8
+UPLOADS_AT_A_TIME = 4
+MANY_UPLOADS = 100
+
+GOAL_CPU_US = 900
+GOAL_RATE = 1000
+GOAL_CALM_MS = 100
+GOAL_LOGIN_SHARE = 90
+GOAL_UPLOAD_SHARE = 60
+GOAL_UPLOAD_P95_S = 5
+GOAL_UPLOAD_MEMORY_MIB = 256
+GOAL_UPSTREAM_P95_MS = 10
+GOAL_DATABASE_P95_MS = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often; seconds are whole, as wrk takes them."""
+
+    rounds: int
+    seconds: int
+    calm_seconds: int
+    login_seconds: int
+    mixed_seconds: int
+    uploads: int
+
+
+FULL = Plan(rounds=3, seconds=4, calm_seconds=6, login_seconds=6, mixed_seconds=10, uploads=24)
+QUICK = Plan(rounds=1, seconds=2, calm_seconds=3, login_seconds=3, mixed_seconds=4, uploads=8)
+
+
+@dataclass
+class Bench:
+    running: Running
+    prepared: Prepared
+    plan: Plan
+    # Everything that was measured, for the receipt.
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FullSpeed:
+    """A service on a core of its own, asked as fast as it answers; medians of all rounds."""
+
+    cpu_us: float
+    per_core: float
+    # Answers per second as they came; and how much of its core the service used.
+    rate: float
+    busy: float
+    failed: int
+
+
+def full_speed(bench: Bench, targets: Mapping[str, tuple[str, Request]]) -> dict[str, FullSpeed]:
+    """Name -> (service, request). Rounds go through all targets: what disturbs the machine disturbs them all."""
+    seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in targets}
+    failed = dict.fromkeys(targets, 0)
+    for turn in range(bench.plan.rounds):
+        for name, (service, request) in targets.items():
+            bench.running.alone(service)
+            if turn == 0:
+                _wrk(bench, service, [request], CONNECTIONS, 1)
+            pid = bench.running.services[service].pid
+            before = processes.cpu_time(pid)
+            result = _wrk(bench, service, [request], CONNECTIONS, bench.plan.seconds)
+            used = processes.cpu_time(pid) - before
+            cpu_us = arithmetic.microseconds_each(used, result.requests)
+            seen[name].append((cpu_us, result.rate, used.total / result.seconds))
+            failed[name] += result.failed
+            bench.raw[f"{name}, round {turn + 1}"] = asdict(result) | {"cpu": asdict(used)}
+    medians = {
+        name: [arithmetic.median(values) for values in zip(*rounds, strict=True)] for name, rounds in seen.items()
+    }
+    return {
+        name: FullSpeed(cpu_us, arithmetic.MICROSECONDS / cpu_us, rate, busy, failed[name])
+        for name, (cpu_us, rate, busy) in medians.items()
+    }
+
+
+def calm(bench: Bench, name: str, service: str, request: Request, top_rate: float) -> load.Result:
+    """The same service at 80 % of what it answered at full speed."""
+    wanted = top_rate * CALM_SHARE
+    bench.running.alone(service)
+    # A first guess at the latency; what rate it really was is told beside the result.
+    pause = arithmetic.think_time_ms(CALM_CONNECTIONS, wanted, latency_ms=2)
+    result = _wrk(bench, service, [request], CALM_CONNECTIONS, bench.plan.calm_seconds, pause)
+    bench.raw[f"{name}, calm"] = asdict(result) | {"wanted_rate": wanted}
+    return result
+
+
+def http(bench: Bench) -> list[Row]:
+    """CPU per request, requests per second and core, latency at 80 % load."""
+    prepared = bench.prepared
+    targets = {
+        "bare FastAPI": ("bare", prepared.bare),
+        "GET /api/v1/posts (20)": ("api", prepared.posts),
+        "auth POST /verify": ("auth", prepared.verify),
+        "image metadata": ("image", prepared.metadata),
+    }
+    exported = bench.running.traced()["exports"]
+    fast = full_speed(bench, targets)
+    bare = fast["bare FastAPI"]
+    rows = [
+        plain("CPU of a request: bare FastAPI", bare.cpu_us, "us"),
+        *(
+            at_most(
+                f"CPU of a request: {name}",
+                one.cpu_us,
+                GOAL_CPU_US,
+                "us",
+                beside=f"{one.cpu_us / bare.cpu_us:.1f} x bare" + _failures(one.failed),
+            )
+            for name, one in fast.items()
+            if one is not bare
+        ),
+        plain("requests per core: bare FastAPI", bare.per_core, "req/s", beside=_wall(bare)),
+        *(
+            at_least(f"requests per core: {name}", one.per_core, GOAL_RATE, "req/s", beside=_wall(one))
+            for name, one in fast.items()
+            if one is not bare
+        ),
+    ]
+    for name, (service, request) in targets.items():
+        result = calm(bench, name, service, request, fast[name].rate)
+        beside = f"p95 {number(result.p95_ms)} ms at {result.rate / fast[name].rate:.0%} of its top rate"
+        measure = f"latency at 80 % load, mean: {name}"
+        if name == "bare FastAPI":
+            rows.append(plain(measure, result.mean_ms, "ms", beside=beside))
+        else:
+            rows.append(below(measure, result.mean_ms, GOAL_CALM_MS, "ms", beside=beside + _failures(result.failed)))
+    bench.raw["trace exports"] = bench.running.traced()
+    if bench.running.traced()["exports"] <= exported:
+        raise RuntimeError("no traces arrived at the sink: what was measured is not the services with everything on")
+    return rows
+
+
+def logins(bench: Bench) -> list[Row]:
+    """Logins beside the bare hash: before, after, and compared with the mean of both."""
+    bare = [_bare_hash(bench)]
+    bench.running.alone("auth")
+    _wrk(bench, "auth", bench.prepared.logins, LOGIN_CONNECTIONS, 1)
+    pid = bench.running.services["auth"].pid
+    before = processes.cpu_time(pid)
+    result = _wrk(bench, "auth", bench.prepared.logins, LOGIN_CONNECTIONS, bench.plan.login_seconds)
+    used = processes.cpu_time(pid) - before
+    bare.append(_bare_hash(bench))
+    hashes = sum(bare) / len(bare)
+    good = (result.requests - result.failed) / result.seconds
+    bench.raw["logins"] = asdict(result) | {"cpu": asdict(used), "bare hashes per second": bare}
+    return [
+        plain("password hashes per core, bare argon2id", hashes, "/s", beside=f"{1000 / hashes:.1f} ms each"),
+        at_least(
+            "logins per core, share of the bare hash",
+            100 * good / hashes,
+            GOAL_LOGIN_SHARE,
+            "%",
+            beside=f"{good:.1f} logins/s, {used.total / result.seconds:.0%} of the core" + _failures(result.failed),
+        ),
+    ]
+
+
+def upload_throughput(bench: Bench) -> list[Row]:
+    """Through the gateway and the image service, and straight to the store, taking turns."""
+    running, plan = bench.running, bench.plan
+    running.side_by_side()
+    picture = uploads.Picture()
+    ways: dict[str, Callable[[], uploads.Send]] = {
+        "gateway": lambda: uploads.to_gateway(picture, running.urls["api"], bench.prepared.token),
+        "store": lambda: uploads.to_store(picture, running.store, "straight"),
+    }
+    found: dict[str, list[uploads.Uploads]] = {name: [] for name in ways}
+    for _ in range(plan.rounds):
+        for name, send in ways.items():
+            sends = [send() for _ in range(plan.uploads)]
+            done = asyncio.run(uploads.upload(sends, at_a_time=UPLOADS_AT_A_TIME, bytes_each=picture.size))
+            found[name].append(done)
+    rate = {name: arithmetic.median(done.mb_per_second for done in all_) for name, all_ in found.items()}
+    latencies = {name: [one for done in all_ for one in done.latencies] for name, all_ in found.items()}
+    bench.raw["uploads"] = {name: [asdict(done) for done in all_] for name, all_ in found.items()}
+    p95 = {name: arithmetic.percentile(all_, 0.95) if all_ else float("nan") for name, all_ in latencies.items()}
+    failed = sum(sum(done.statuses.values()) - done.stored for all_ in found.values() for done in all_)
+    return [
+        at_least(
+            "10 MB uploads, share of straight to the store",
+            100 * rate["gateway"] / rate["store"] if rate["store"] else float("nan"),
+            GOAL_UPLOAD_SHARE,
+            "%",
+            beside=f"{rate['gateway']:.0f} of {rate['store']:.0f} MB/s, {UPLOADS_AT_A_TIME} at a time"
+            + _failures(failed),
+        ),
+        below(
+            "10 MB upload through the gateway, p95",
+            p95["gateway"],
+            GOAL_UPLOAD_P95_S,
+            "s",
+            beside=f"straight {number(p95['store'])} s",
+        ),
+    ]
+
+
+def many_uploads(bench: Bench) -> list[Row]:
+    """A hundred at once: what they take of memory, and what becomes of them."""
+    running = bench.running
+    running.side_by_side()
+    picture = uploads.Picture()
+    watched = {name: running.services[name].pid for name in ("image", "api")}
+    for pid in watched.values():
+        processes.reset_peak_memory(pid)
+    send = uploads.to_gateway(picture, running.urls["api"], bench.prepared.token)
+    done = asyncio.run(uploads.upload([send] * MANY_UPLOADS, at_a_time=MANY_UPLOADS, bytes_each=picture.size))
+    running.check()
+    peaks = {name: processes.peak_memory_mib(pid) for name, pid in watched.items()}
+    other = {status: count for status, count in done.statuses.items() if status not in (201, 503)}
+    bench.raw["many uploads"] = asdict(done) | {"peak memory": peaks}
+    at_once = f"{MANY_UPLOADS} uploads of 10 MB at once"
+    return [
+        below(
+            f"{at_once}: peak memory of image",
+            peaks["image"],
+            GOAL_UPLOAD_MEMORY_MIB,
+            "MiB",
+            beside=f"{number(processes.memory_mib(watched['image']))} MiB afterwards",
+        ),
+        below(
+            f"{at_once}: peak memory of api",
+            peaks["api"],
+            memory_limit_mib("api"),
+            "MiB",
+            beside=f"{number(processes.memory_mib(watched['api']))} MiB afterwards",
+        ),
+        at_most(
+            f"{at_once}: neither stored nor told 503",
+            sum(other.values()),
+            0,
+            "uploads",
+            beside=f"{done.told(201)} stored, {done.told(503)} told 503"
+            + (f", others: {other}" if other else "")
+            + f"; p95 {number(done.percentile(0.95))} s",
+        ),
+    ]
+
+
+def everyday(bench: Bench) -> list[Row]:
+    """A mixed load through the gateway, and what the services themselves say about their calls and queries."""
+    running = bench.running
+    running.side_by_side()
+    names = ("api", "auth", "image")
+    before = {name: running.metrics(name) for name in names}
+    pause = arithmetic.think_time_ms(CALM_CONNECTIONS, MIXED_RATE, latency_ms=5)
+    result = _wrk(bench, "api", bench.prepared.mixed, CALM_CONNECTIONS, bench.plan.mixed_seconds, pause)
+    after = {name: running.metrics(name) for name in names}
+    bench.raw["everyday"] = asdict(result)
+    upstream = {
+        name: observed(before["api"], after["api"], "upstream_duration_seconds", upstream=name)
+        for name in ("auth", "image")
+    }
+    database = {name: observed(before[name], after[name], "db_query_duration_seconds") for name in names}
+    at_rate = f"{result.rate:.0f} mixed req/s"
+    return [
+        below(
+            f"service to service at {at_rate}, p95",
+            _p95_ms(upstream.values()),
+            GOAL_UPSTREAM_P95_MS,
+            "ms",
+            beside=_each(upstream) + _failures(result.failed),
+        ),
+        below(
+            f"database at {at_rate}, p95",
+            _p95_ms(database.values()),
+            GOAL_DATABASE_P95_MS,
+            "ms",
+            beside=_each(database),
+        ),
+        plain(f"gateway at {at_rate}, p95", result.p95_ms, "ms", beside=f"mean {number(result.mean_ms)} ms"),
+    ]
+
+
+def demo(bench: Bench) -> list[Row]:
+    """The demo service by itself: what its users' load tests will find."""
+    name = "demo GET /api/data"
+    fast = full_speed(bench, {name: ("demo", bench.prepared.demo)})[name]
+    result = calm(bench, name, "demo", bench.prepared.demo, fast.rate)
+    pid = bench.running.services["demo"].pid
+    limit = memory_limit_mib("demo")
+    return [
+        plain("demo: requests per core", fast.per_core, "req/s", beside=_wall(fast)),
+        plain(
+            "demo: latency at 80 % load, p95",
+            result.p95_ms,
+            "ms",
+            beside=f"p50 {number(result.p50_ms)} ms, p99 {number(result.p99_ms)} ms at {result.rate:.0f} req/s"
+            + _failures(result.failed),
+        ),
+        below(
+            "demo: peak memory of the process",
+            processes.peak_memory_mib(pid),
+            limit,
+            "MiB",
+            beside=f"{number(processes.memory_mib(pid))} MiB now",
+        ),
+    ]
+
+
+GROUPS: Mapping[str, Callable[[Bench], list[Row]]] = {
+    "http": http,
+    "logins": logins,
+    "uploads": upload_throughput,
+    "many-uploads": many_uploads,
+    "everyday": everyday,
+    "demo": demo,
+}
+
+
+def _wrk(
+    bench: Bench, service: str, requests: Sequence[Request], connections: int, seconds: int, pause_ms: float = 0
+) -> load.Result:
+    url = bench.running.urls[service]
+    result = load.run(
+        url, requests, connections=connections, seconds=seconds, folder=bench.running.folder, pause_ms=pause_ms
+    )
+    bench.running.check()
+    return result
+
+
+def _bare_hash(bench: Bench) -> float:
+    """Hashes per second on the core on which the services are measured."""
+    cpus = ",".join(map(str, sorted(bench.running.cores.service)))
+    seconds = bench.plan.login_seconds / 2
+    command = ["taskset", "--cpu-list", cpus, sys.executable, "-m", "bench.hashing", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30)
+    return float(json.loads(done.stdout)["hashes_per_second"])
+
+
+def _p95_ms(histograms: Any) -> float:
+    return 1000 * arithmetic.histogram_quantile(arithmetic.together(histograms), 0.95)
+
+
+def _each(histograms: Mapping[str, arithmetic.Buckets]) -> str:
+    return ", ".join(
+        f"{name} {number(_p95_ms([buckets]))} ms ({arithmetic.observations(buckets):.0f})"
+        for name, buckets in histograms.items()
+    )
+
+
+def _wall(one: FullSpeed) -> str:
+    return f"{one.rate:.0f} req/s came, {one.busy:.0%} of the core" + _failures(one.failed)
+
+
+def _failures(count: int) -> str:
+    return f", {count} FAILED" if count else ""
