@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 customize() {
   local root=$1 found
-  found=$(chroot "$root" dpkg-query --show --showformat='${Version}' prometheus)
+  found=$(chroot "$root" dpkg-query --show prometheus | cut -f2)
   if [[ ${found#*:} != "$VERSION".* ]]; then
     echo "prometheus: found $found, wanted $VERSION; prometheus_version in group_vars/all/versions.yml says which" >&2
     exit 1

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 customize() {
   local root=$1 found
-  found=$(chroot "$root" dpkg-query --show --showformat='${Version}' redis-server)
+  found=$(chroot "$root" dpkg-query --show redis-server | cut -f2)
   if [[ ${found#*:} != "$VERSION".* ]]; then
     echo "redis-server: found $found, wanted $VERSION; redis_version in group_vars/all/versions.yml says which" >&2
     exit 1

@@ -182,7 +182,7 @@ def test_a_service_reads_what_it_may_and_writes_none_of_it(api: Any, auth: Any) 
         api.get("auth:limit")
     with pytest.raises(NoPermissionError):
         auth.get("api:post:1")
-    with pytest.raises(redis.ResponseError, match=r"can't access|no permission"):
+    with pytest.raises(redis.ResponseError, match=r"(?i)can't access|no permission"):
         api.eval("return redis.call('get', 'auth:limit')", 0)
 
 
@@ -239,8 +239,7 @@ def test_full_it_forgets_what_may_be_forgotten_and_nothing_else(render: Any, tmp
         for number in range(600):
             auth.set(f"auth:{number}", "x" * 10_000, ex=600)
         assert auth.zscore("auth:revoked-sessions", "sid") == 7.0
-        assert not auth.exists("auth:0") or not auth.exists("auth:1")
-        assert auth.exists("auth:599")
+        assert 0 < auth.exists(*[f"auth:{number}" for number in range(600)]) < 600
         with pytest.raises(redis.OutOfMemoryError):
             for number in range(600):
                 auth.set(f"auth:for-ever:{number}", "x" * 10_000)
