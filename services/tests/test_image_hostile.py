@@ -6,20 +6,18 @@ import socket
 import struct
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 from slipway_image.completeness import is_complete
 from slipway_testing.checks import assert_problem
+from slipway_testing.image_client import image_client, metric, stored, upload
 from slipway_testing.images import encoded, jpeg, png_bomb
 from slipway_testing.platform import Platform, User
 
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
-
-
-def upload(client: httpx2.Client, user: User, content: bytes, kind: str = "image/jpeg") -> httpx2.Response:
-    return client.post("/upload", files={"file": ("a.jpg", content, kind)}, headers=user.headers)
 
 
 def no_image(image: httpx2.Client, user: User) -> bool:
@@ -71,8 +69,37 @@ def test_truncated_with_a_whole_thumbnail_inside(image: httpx2.Client, user: Use
 
 def test_a_film_behind_the_picture_is_kept(image: httpx2.Client, user: User) -> None:
     content = encoded("JPEG", 400, 300) + b"\x00\x00\x00\x20ftypmp42" + bytes(600_000)
-    stored = upload(image, user, content).json()
-    assert image.get(f"/images/{stored['filename']}", headers=user.headers).content == content
+    name = stored(image, user, content)["filename"]
+    assert image.get(f"/images/{name}", headers=user.headers).content == content
+
+
+SCRIPT = b"<script>alert(document.domain)</script>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded("JPEG", comment=SCRIPT),
+        encoded("JPEG") + SCRIPT,
+        # Starts as GIF and as JavaScript: GIF89a=...
+        encoded("GIF", comment=b"*/=0;" + SCRIPT),
+        encoded("PNG") + b"PK\x03\x04" + SCRIPT,
+        encoded("WEBP", exif=b"Exif\x00\x00" + SCRIPT),
+    ],
+    ids=["jpeg and html", "jpeg before html", "gif and script", "png before zip", "webp and html"],
+)
+def test_polyglots_are_pictures_and_nothing_else(
+    image: httpx2.Client, user: User, other_user: User, content: bytes
+) -> None:
+    """Kept as they came for who sent them, and never run; nobody else gets to see what is not a picture."""
+    path = f"/images/{stored(image, user, content)['filename']}"
+    own = image.get(path, headers=user.headers)
+    assert own.content == content
+    assert own.headers["content-type"].startswith("image/")
+    assert own.headers["x-content-type-options"] == "nosniff"
+    assert own.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    for address in (path, f"{path}/160"):
+        assert SCRIPT not in image.get(address, headers=other_user.headers).content
 
 
 @pytest.mark.parametrize(
@@ -99,13 +126,62 @@ def test_a_bomb_does_not_go_off(image: httpx2.Client, user: User, width: int, he
     assert time.monotonic() - started < 5
 
 
+def animation_header(width: int, height: int) -> bytes:
+    """A WebP that claims to be huge: its decoder would make room for it as soon as it is opened."""
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\x10\x00\x00\x00" + size
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (16_384, 16_384)])
+def test_a_webp_bomb_is_no_picture_either(image: httpx2.Client, user: User, width: int, height: int) -> None:
+    assert upload(image, user, animation_header(width, height)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "code"),
+    [(4000, 3000, None), (4000, 4200, "too-many-pixels")],
+)
+def test_what_does_not_fit_into_memory_is_refused(
+    image: httpx2.Client, user: User, width: int, height: int, code: str | None
+) -> None:
+    """Below the limit of pixels, and still too large to make a variant of: 7.5 bytes for each, 120 MiB for all."""
+    answer = upload(image, user, png_bomb(width, height))
+    if code is None:
+        assert answer.status_code == 201
+    else:
+        assert "takes 121 MiB, more than 120" in assert_problem(answer, 422, code)["detail"]
+
+
+def test_texts_that_unpack_to_a_lot(image: httpx2.Client, user: User) -> None:
+    """A kilobyte each in the file, a megabyte each in memory: Pillow reads them all when it opens a PNG."""
+    packed = b"Comment\x00\x00" + zlib.compress(bytes(1_000_000))
+    chunk = struct.pack(">I", len(packed)) + b"zTXt" + packed + struct.pack(">I", zlib.crc32(b"zTXt" + packed))
+    picture = encoded("PNG")
+    assert_problem(upload(image, user, picture[:33] + chunk * 10 + picture[33:]), 422, "damaged-image")
+    assert upload(image, user, picture[:33] + chunk * 2 + picture[33:]).status_code == 201
+
+
+def test_a_picture_that_is_complete_and_cannot_be_decoded(image: httpx2.Client, user: User) -> None:
+    """Seen only when somebody wants a variant. It costs a try and no more."""
+    picture = bytearray(encoded("PNG", 200, 200))
+    start = picture.index(b"IDAT") + 4
+    (length,) = struct.unpack(">I", picture[start - 8 : start - 4])
+    data = zlib.compress(b"\x09" + bytes(100))
+    data += bytes(length - len(data))
+    picture[start : start + length] = data
+    picture[start + length : start + length + 4] = struct.pack(">I", zlib.crc32(b"IDAT" + data))
+    name = stored(image, user, bytes(picture))["filename"]
+    assert_problem(image.get(f"/images/{name}/160", headers=user.headers), 422, "damaged-image")
+    assert image.get(f"/images/{name}", headers=user.headers).content == bytes(picture)
+
+
 def test_no_pixels(image: httpx2.Client, user: User) -> None:
     assert_problem(upload(image, user, png_bomb(0, 10)), 422, "damaged-image")
 
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_the_size_limit_is_exact(platform: Platform, user: User, extra: int) -> None:
-    with platform.image(upload_max_bytes=100_000) as server, httpx2.Client(base_url=server.url) as client:
+    with image_client(platform, upload_max_bytes=100_000) as client:
         answer = upload(client, user, jpeg(100_000 + extra))
         if extra:
             assert_problem(answer, 413, "image-too-large")
@@ -118,7 +194,7 @@ def test_too_large_is_known_from_the_announcement(image: httpx2.Client, user: Us
 
 
 def test_too_large_without_an_announcement(platform: Platform, user: User) -> None:
-    with platform.image(upload_max_bytes=100_000) as server, httpx2.Client(base_url=server.url) as client:
+    with image_client(platform, upload_max_bytes=100_000) as client:
         body = multipart(part(content=jpeg(300_000)))
 
         def chunked() -> Iterator[bytes]:
@@ -203,7 +279,7 @@ def test_without_a_token_the_body_is_not_waited_for(image: httpx2.Client) -> Non
 
 def test_a_body_that_comes_too_slowly(platform: Platform, user: User) -> None:
     with platform.image(upload_receive_seconds=0.4) as server, connect(server.url) as connection:
-        connection.sendall(head(user) + b"--cut\r\n")
+        connection.sendall(head(platform, user) + b"--cut\r\n")
         answer = b""
         while received := connection.recv(4096):
             answer += received
@@ -213,13 +289,10 @@ def test_a_body_that_comes_too_slowly(platform: Platform, user: User) -> None:
 
 
 def test_more_uploads_than_there_is_room_for(platform: Platform, user: User) -> None:
-    with (
-        platform.image(upload_receiving=2, upload_wait_seconds=0.3) as server,
-        httpx2.Client(base_url=server.url) as client,
-    ):
-        waiting = [connect(server.url) for _ in range(2)]
+    with image_client(platform, upload_receiving=2, upload_wait_seconds=0.3) as client:
+        waiting = [connect(str(client.base_url)) for _ in range(2)]
         for connection in waiting:
-            connection.sendall(head(user) + b"--cut\r\n")
+            connection.sendall(head(platform, user) + b"--cut\r\n")
         wait_for(client, 'capacity_used{name="receive"} 2.0')
         answer = upload(client, user, jpeg())
         assert_problem(answer, 503, "busy")
@@ -228,6 +301,7 @@ def test_more_uploads_than_there_is_room_for(platform: Platform, user: User) -> 
             connection.close()
         # Those who left make room for others.
         wait_for(client, 'capacity_used{name="receive"} 0.0')
+        assert metric(client, 'image_uploads_total{result="client-left"}') == 2
         assert upload(client, user, jpeg()).status_code == 201
 
 
@@ -236,7 +310,7 @@ def test_a_full_disk_is_a_503(platform: Platform, user: User, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
-    with platform.image() as server, httpx2.Client(base_url=server.url) as client:
+    with image_client(platform) as client:
         answer = upload(client, user, jpeg())
         assert_problem(answer, 503, "no-space")
         assert answer.headers["retry-after"] == "5"
@@ -278,11 +352,11 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=10)
 
 
-def head(user: User) -> bytes:
+def head(platform: Platform, user: User) -> bytes:
     lines = [
         "POST /upload HTTP/1.1",
         "Host: x",
-        f"Authorization: Bearer {user.token}",
+        *(f"{name}: {value}" for name, value in (user.headers | platform.service_headers("api", "image")).items()),
         "Content-Type: multipart/form-data; boundary=cut",
         "Content-Length: 100000",
     ]

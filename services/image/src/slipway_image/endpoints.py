@@ -1,22 +1,21 @@
 """HTTP of image."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-import structlog
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from slipway_kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
-from slipway_kit.problems import Problem, problems
+from slipway_kit.problems import problems
+from slipway_kit.service_tokens import calling_service
 from slipway_kit.tokens import CurrentUser
-from starlette.types import Receive, Scope, Send
 
-from slipway_image.repository import StoredImage
-from slipway_image.schemas import Image, ImagePage, Stats
-from slipway_image.service import ImageService
-from slipway_image.storage import BlobNotFoundError
+from slipway_image.downloads import answer
+from slipway_image.metrics import ImageMetrics
+from slipway_image.schemas import NAME, Image, ImageMetadata, ImagePage, Stats
+from slipway_image.service import Content, ImageService
 from slipway_image.uploads import FIELD, Receiver
 
-router = APIRouter(tags=["images"])
-log = structlog.get_logger()
+# Only declared services call this one, each with a token of its own beside that of the user.
+router = APIRouter(tags=["images"], dependencies=[Depends(calling_service)])
 
 
 async def _images(request: Request) -> ImageService:
@@ -29,12 +28,16 @@ async def _receiver(request: Request) -> Receiver:
     return receiver
 
 
+async def _metrics(request: Request) -> ImageMetrics:
+    metrics: ImageMetrics = request.state.metrics
+    return metrics
+
+
 Images = Annotated[ImageService, Depends(_images)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page.")]
 CursorText = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
-Filename = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{32}\.[a-z]{3,4}$", examples=["0123456789abcdef0123456789abcdef.jpg"])
-]
+Filename = Annotated[str, Path(pattern=r"^[0-9a-f]{32}\.[a-z]{3,4}$", examples=[NAME])]
+Thumbnail = Annotated[Literal["160", "480", "1200"], Path(description="The longer side, in pixels.")]
 
 _UPLOAD_BODY = {
     "requestBody": {
@@ -50,19 +53,30 @@ _UPLOAD_BODY = {
         },
     }
 }
+_BYTES: dict[int | str, dict[str, Any]] = {
+    **problems(401, 404, 416, 503),
+    200: {"content": {"image/*": {}}, "description": "All of it."},
+    206: {"content": {"image/*": {}}, "description": "The part that `Range` asks for."},
+    304: {"description": "The client has it already."},
+}
 
 
-@router.post("/upload", status_code=201, responses=problems(400, 401, 408, 413, 415, 503), openapi_extra=_UPLOAD_BODY)
+@router.post(
+    "/upload", status_code=201, responses=problems(400, 401, 403, 408, 413, 415, 503), openapi_extra=_UPLOAD_BODY
+)
 async def upload(
     user: CurrentUser,
     request: Request,
     images: Images,
     receiver: Annotated[Receiver, Depends(_receiver)],
+    metrics: Annotated[ImageMetrics, Depends(_metrics)],
     response: Response,
 ) -> Image:
-    """JPEG, PNG, GIF, WebP or AVIF; the bytes are kept exactly as they came."""
-    async with receiver.receive(request) as received:
-        image = await images.store(user, received)
+    """JPEG, PNG, GIF, WebP or AVIF; the bytes are kept exactly as they came, equal ones once."""
+    with metrics.upload() as result:
+        await images.check_quota(user)
+        async with receiver.receive(request) as received:
+            image = await images.store(user, received, result)
     response.headers["Location"] = image.url
     return image
 
@@ -80,64 +94,39 @@ async def stats(user: CurrentUser, images: Images) -> Stats:
     return await images.stats(user)
 
 
-@router.get(
-    "/images/{filename}",
-    response_class=Response,
-    responses={
-        **problems(401, 404, 503),
-        200: {"content": {"image/*": {}}},
-        304: {"description": "The client has it already."},
-    },
-)
+@router.head("/images/{filename}", include_in_schema=False)
+@router.get("/images/{filename}", response_class=Response, responses=_BYTES)
 async def download(filename: Filename, user: CurrentUser, request: Request, images: Images) -> Response:
-    """The original bytes, for their owner."""
-    image = await images.find(user, filename)
-    etag = f'"{image.sha256}"'
-    headers = {
-        "ETag": etag,
-        # The bytes under a name never change; private, because a shared cache does not know the owner.
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "Content-Disposition": f'inline; filename="{image.filename}"',
-        # Should a browser ever take it for a document: no scripts, no plugins, nothing loaded.
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
-    known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
-        return Response(status_code=304, headers=headers)
-    headers["Content-Length"] = str(image.size)
-    return _Download(images, image, headers)
+    """The original bytes for their owner; a variant without metadata for everybody else who is signed in."""
+    return _answer(request, images, await images.content(user, filename))
+
+
+@router.get("/images/{filename}/metadata", responses=problems(401, 404, 503))
+async def metadata(filename: Filename, user: CurrentUser, images: Images) -> ImageMetadata:
+    return await images.metadata(user, filename)
+
+
+@router.head("/images/{filename}/{size}", include_in_schema=False)
+@router.get("/images/{filename}/{size}", response_class=Response, responses=_BYTES)
+async def thumbnail(
+    filename: Filename, size: Thumbnail, user: CurrentUser, request: Request, images: Images
+) -> Response:
+    """Made when it is first asked for; JPEG, or WebP where there is transparency."""
+    return _answer(request, images, await images.content(user, filename, size))
 
 
 @router.delete("/images/{filename}", status_code=204, responses=problems(401, 404, 503))
 async def delete(filename: Filename, user: CurrentUser, images: Images) -> None:
+    """For its owner; to everybody else it is not there."""
     await images.delete(user, filename)
 
 
-class _Download(Response):
-    """Piece by piece from the object store to the client; errors before the first piece are still proper answers."""
-
-    def __init__(self, images: ImageService, image: StoredImage, headers: dict[str, str]) -> None:
-        self._images = images
-        self._image = image
-        self.status_code = 200
-        self.background = None
-        self.body = b""
-        self.media_type = image.content_type
-        self.init_headers(headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-        try:
-            async with self._images.read(self._image) as chunks:
-                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                started = True
-                async for chunk in chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except BlobNotFoundError:
-            log.error("row without its object", filename=self._image.filename, key=self._image.object_key)
-            raise Problem(500, "image-lost", "The image is registered, but its bytes are missing.") from None
-        except Problem:
-            # Once the head is out, only a body that stays incomplete tells the client.
-            if not started:
-                raise
+def _answer(request: Request, images: ImageService, content: Content) -> Response:
+    return answer(
+        request,
+        sha256=content.bytes.sha256,
+        size=content.bytes.size,
+        content_type=content.bytes.content_type,
+        filename=content.filename,
+        read=lambda offset, length: images.read(content, offset, length),
+    )

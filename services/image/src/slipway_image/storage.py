@@ -1,19 +1,27 @@
 """The object store, through one small port: anything that speaks S3 can stand behind it.
 
 minio-py blocks, so every call runs in a thread under a limit. Its defaults do not fit a service: ten connections that
-callers do not wait for, timeouts of five minutes, five tries, uploads in parts with threads of their own.
+callers do not wait for, timeouts of five minutes, five tries. And it holds a whole object in memory to send it, so
+that is done here: its signature, our file.
 """
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import IO, BinaryIO, Protocol, cast
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 import urllib3
 from minio import Minio
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import Provider
-from minio.error import MinioException, S3Error
+from minio.datatypes import Object
+from minio.error import MinioException, S3Error, ServerError
+from minio.signer import sign_v4_s3
+from minio.time import to_amz_date
 from slipway_kit.capacity import Capacity, CapacityMetrics
 from slipway_kit.problems import unavailable
 from urllib3.exceptions import HTTPError
@@ -21,10 +29,10 @@ from urllib3.exceptions import HTTPError
 from slipway_image.settings import Settings
 
 CHUNK = 256 * 1024
-# Health checks and deletes have connections of their own, so that uploads cannot starve them.
+# Health checks, deletes and lists have connections of their own, so that uploads cannot starve them.
 CONTROL_CONNECTIONS = 4
-# What S3 takes in one part; minio-py refuses smaller ones, and only a smaller object is sent in one PUT.
-MIN_PART_BYTES = 5 * 1024 * 1024
+# What S3 gives in one answer.
+LIST_PAGE = 1000
 
 log = structlog.get_logger()
 
@@ -36,39 +44,65 @@ class BlobNotFoundError(Exception):
 Chunks = AsyncIterator[bytes]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An object as a list shows it."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
 class BlobStore(Protocol):
-    async def put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None: ...
+    """Problem 503 when the store does not answer; BlobNotFoundError for a key that it does not have."""
 
-    def read(self, key: str) -> AbstractAsyncContextManager[Chunks]:
-        """Fails on entry, before anything was answered to a client."""
+    async def put(self, key: str, file: IO[bytes], size: int, content_type: str, sha256: str) -> None:
+        """The object is there as a whole or not at all; the store checks its bytes against `sha256` (hex)."""
 
-    async def delete(self, key: str) -> None: ...
+    def read(self, key: str, offset: int, length: int) -> AbstractAsyncContextManager[Chunks]:
+        """`length` bytes from `offset` on. Fails on entry, before anything was answered to a client."""
 
-    async def ping(self) -> None: ...
+    async def fetch(self, key: str, file: IO[bytes]) -> None:
+        """All of it, appended to `file`."""
+
+    async def delete(self, key: str) -> None:
+        """The same whether it was there or not."""
+
+    def list(self, prefix: str) -> AsyncIterator[Sequence[Entry]]:
+        """Page by page."""
+
+    async def ping(self) -> None:
+        """Raises what is wrong."""
+
+    async def close(self) -> None:
+        """No call may follow."""
 
 
 class S3BlobStore:
     def __init__(self, settings: Settings, metrics: CapacityMetrics) -> None:
         self._bucket = settings.s3_bucket
-        self._read_timeout = settings.s3_read_timeout
+        self._region = settings.s3_region
+        self._base = f"{str(settings.s3_endpoint).rstrip('/')}/{settings.s3_bucket}"
+        self._credentials = _MountedCredentials(settings)
         # A pool for each kind of work, as large as the number of threads that may use it.
-        self._uploads = _client(settings, settings.upload_storing)
-        self._downloads = _client(settings, settings.downloads)
-        self._control = _client(settings, CONTROL_CONNECTIONS)
+        self._uploads = _pool(settings, settings.upload_storing)
+        self._pools = [self._uploads, _pool(settings, settings.downloads), _pool(settings, CONTROL_CONNECTIONS)]
+        self._downloads = self._client(settings, self._pools[1])
+        self._control = self._client(settings, self._pools[2])
         wait = settings.upload_wait_seconds
         self._upload_gate = Capacity("s3_upload", settings.upload_storing, settings.upload_receiving, wait, metrics)
         self._download_gate = Capacity("s3_download", settings.downloads, settings.downloads * 4, wait, metrics)
         self._control_gate = Capacity("s3_control", CONTROL_CONNECTIONS, 100, settings.s3_read_timeout, metrics)
 
-    async def put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None:
+    async def put(self, key: str, file: IO[bytes], size: int, content_type: str, sha256: str) -> None:
         async with _translated("put", key):
-            await self._upload_gate.run(self._put, key, file, size, content_type)
+            await self._upload_gate.run(self._put, key, file, size, content_type, sha256)
 
     @asynccontextmanager
-    async def read(self, key: str) -> AsyncIterator[Chunks]:
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[Chunks]:
         async with self._download_gate.slot():
             async with _translated("get", key):
-                answer = await self._download_gate.thread(self._downloads.get_object, self._bucket, key)
+                answer = await self._download_gate.thread(self._downloads.get_object, self._bucket, key, offset, length)
             try:
                 yield self._chunks(key, answer)
             finally:
@@ -76,50 +110,100 @@ class S3BlobStore:
                 answer.close()
                 answer.release_conn()
 
+    async def fetch(self, key: str, file: IO[bytes]) -> None:
+        async with _translated("get", key):
+            await self._download_gate.run(self._fetch, key, file)
+
     async def delete(self, key: str) -> None:
-        """S3 answers the same whether the object was there or not."""
         async with _translated("delete", key):
             await self._control_gate.run(self._control.remove_object, self._bucket, key)
+
+    async def list(self, prefix: str) -> AsyncIterator[Sequence[Entry]]:
+        objects: Iterator[Object] = self._control.list_objects(self._bucket, prefix=prefix, recursive=True)
+        while True:
+            async with _translated("list", prefix):
+                page = await self._control_gate.run(_page, objects)
+            if not page:
+                return
+            yield page
 
     async def ping(self) -> None:
         if not await self._control_gate.run(self._control.bucket_exists, self._bucket):
             raise ConnectionError(f"bucket {self._bucket} does not exist")
 
-    def _put(self, key: str, file: IO[bytes], size: int, content_type: str) -> None:
-        file.seek(0)
-        # The object as one part: in one PUT it is there as a whole or not at all, and no threads are started for it.
-        part_size = max(size, MIN_PART_BYTES)
-        self._uploads.put_object(
-            self._bucket,
-            key,
-            cast(BinaryIO, file),
-            size,
-            content_type=content_type,
-            part_size=part_size,
-            num_parallel_uploads=1,
+    async def close(self) -> None:
+        for pool in self._pools:
+            pool.clear()
+
+    def _put(self, key: str, file: IO[bytes], size: int, content_type: str, sha256: str) -> None:
+        url = urlsplit(f"{self._base}/{key}")
+        now = datetime.now(UTC)
+        signed = sign_v4_s3(
+            method="PUT",
+            url=url,
+            region=self._region,
+            headers={
+                "Host": url.netloc,
+                "Content-Length": str(size),
+                "Content-Type": content_type,
+                # Of the bytes as they were hashed on arrival: the store refuses anything else.
+                "x-amz-content-sha256": sha256,
+                "x-amz-date": to_amz_date(now),
+            },
+            credentials=self._credentials.retrieve(),
+            content_sha256=sha256,
+            date=now,
         )
+        headers = {name: str(value) for name, value in signed.items()}
+        file.seek(0)
+        answer = self._uploads.request("PUT", url.geturl(), body=file, headers=headers)
+        if answer.status != 200:
+            raise ServerError(f"PUT was answered with {answer.status}: {answer.data[:500]!r}", answer.status)
+
+    def _fetch(self, key: str, file: IO[bytes]) -> None:
+        answer = self._downloads.get_object(self._bucket, key)
+        try:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+        finally:
+            answer.close()
+            answer.release_conn()
 
     async def _chunks(self, key: str, answer: urllib3.BaseHTTPResponse) -> Chunks:
         async with _translated("get", key):
             while chunk := await self._download_gate.thread(answer.read, CHUNK):
                 yield chunk
 
+    def _client(self, settings: Settings, pool: urllib3.PoolManager) -> Minio:
+        endpoint = settings.s3_endpoint
+        return Minio(
+            f"{endpoint.host}:{endpoint.port}",
+            secure=endpoint.scheme == "https",
+            region=settings.s3_region,
+            credentials=self._credentials,
+            http_client=pool,
+        )
 
-def _client(settings: Settings, connections: int) -> Minio:
-    endpoint = settings.s3_endpoint
-    return Minio(
-        f"{endpoint.host}:{endpoint.port}",
-        secure=endpoint.scheme == "https",
-        region=settings.s3_region,
-        credentials=_MountedCredentials(settings),
-        http_client=urllib3.PoolManager(
-            maxsize=connections,
-            block=True,
-            timeout=urllib3.Timeout(connect=settings.s3_connect_timeout, read=settings.s3_read_timeout),
-            # All calls here can be repeated: keys are never written twice with different content.
-            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+
+def _pool(settings: Settings, connections: int) -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        maxsize=connections,
+        block=True,
+        blocksize=CHUNK,
+        timeout=urllib3.Timeout(connect=settings.s3_connect_timeout, read=settings.s3_read_timeout),
+        # All calls here can be repeated: keys are never written twice with different content. Once more after a
+        # broken connection, which may just have been an old one; a store that hangs is not waited for any longer.
+        retries=urllib3.Retry(
+            total=2, read=1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
         ),
     )
+
+
+def _page(objects: Iterator[Object]) -> list[Entry]:
+    return [
+        Entry(str(found.object_name), found.size or 0, found.last_modified or datetime.now(UTC))
+        for found in itertools.islice(objects, LIST_PAGE)
+    ]
 
 
 class _MountedCredentials(Provider):
