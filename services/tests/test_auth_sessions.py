@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+from slipway_auth.repository import SessionRepository
 from slipway_testing.checks import assert_problem
 from slipway_testing.platform import PASSWORD, Platform, User
 from slipway_testing.tokens import mint
@@ -355,3 +356,28 @@ def test_no_login_with_the_old_password_survives_its_change(auth: httpx2.Client,
         if answer.status_code == 200:
             assert not is_active(auth, answer.json()["access_token"])
     assert is_active(auth, session.access_token)
+
+
+def test_a_hash_that_keeps_changing_under_a_login_lets_nobody_in(
+    auth: httpx2.Client, account: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+
+    async def changed(*arguments: object) -> None:
+        tried.append(arguments)
+
+    monkeypatch.setattr(SessionRepository, "start", changed)
+    answer = auth.post("/login", json={"username": account.username, "password": PASSWORD})
+    assert_problem(answer, 401, "invalid-credentials")
+    # Looked at once more, and not for ever.
+    assert len(tried) == 2
+
+
+def test_a_password_that_was_changed_meanwhile_is_not_the_present_one(
+    auth: httpx2.Client, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def changed(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(SessionRepository, "change_password", changed)
+    assert_problem(change(auth, session), 401, "invalid-credentials")
