@@ -6,17 +6,22 @@ from typing import Any
 import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
-from slipway_kit.database import Database
+from slipway_kit.database import Database, UniqueViolation
 from slipway_kit.problems import Problem
 from slipway_kit.settings import DatabaseSettings
-from slipway_testing.platform import Platform
+from slipway_testing.postgres import Postgres
 from slipway_testing.processes import free_port
+from slipway_testing.settings import settings_of
 
 
-def settings(platform: Platform, **changes: Any) -> DatabaseSettings:
-    names = ("database_host", "database_port", "database_name", "database_user", "database_password", "public_url")
-    values = {name: platform.api_settings[name] for name in names}
-    return DatabaseSettings(**(values | {"port": 1} | changes))
+@pytest.fixture(scope="module")
+def values(postgres: Postgres) -> dict[str, Any]:
+    postgres.create_database("kit_other_db", "kit_other", "password-of-other")
+    return postgres.create_database("kit_db", "kit", "password-of-kit")
+
+
+def settings(values: dict[str, Any], **changes: Any) -> DatabaseSettings:
+    return settings_of(DatabaseSettings, **(values | changes))
 
 
 async def opened(settings: DatabaseSettings) -> tuple[Database, CollectorRegistry]:
@@ -26,12 +31,14 @@ async def opened(settings: DatabaseSettings) -> tuple[Database, CollectorRegistr
     return database, registry
 
 
-async def test_queries_are_measured_by_name(platform: Platform) -> None:
-    database, registry = await opened(settings(platform))
+async def test_queries_are_measured_by_name(values: dict[str, Any]) -> None:
+    database, registry = await opened(settings(values))
     try:
         assert (await database.fetch("numbers", "SELECT generate_series(1, $1::int) AS n", 3))[2]["n"] == 3
         assert await database.fetchrow("nothing", "SELECT 1 WHERE false") is None
-        assert await database.execute("none", "DELETE FROM posts WHERE false") == 0
+        await database.execute("create", "CREATE TABLE IF NOT EXISTS numbers (n int)")
+        assert await database.execute("insert", "INSERT INTO numbers VALUES (1), (2)") == 2
+        assert await database.execute("none", "DELETE FROM numbers WHERE false") == 0
         assert registry.get_sample_value("db_query_duration_seconds_count", {"query": "numbers"}) == 1
         assert registry.get_sample_value("db_pool_connections", {"state": "idle"}) == 1
         assert registry.get_sample_value("db_pool_connections", {"state": "max"}) == 10
@@ -39,11 +46,11 @@ async def test_queries_are_measured_by_name(platform: Platform) -> None:
         await database.close()
 
 
-async def test_lost_connections_are_replaced(platform: Platform) -> None:
-    database, _ = await opened(settings(platform))
+async def test_lost_connections_are_replaced(values: dict[str, Any], postgres: Postgres) -> None:
+    database, _ = await opened(settings(values))
     try:
         await asyncio.gather(*(database.fetch("sleep", "SELECT pg_sleep(0.05)") for _ in range(4)))
-        superuser = await platform.postgres.connect()
+        superuser = await postgres.connect()
         await superuser.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test'"
         )
@@ -66,10 +73,10 @@ async def test_lost_connections_are_replaced(platform: Platform) -> None:
     ],
     ids=["too slow", "killed", "nobody listens", "no such database yet", "password not known yet"],
 )
-async def test_what_passes_by_itself_is_a_503(platform: Platform, sql: str, changes: dict[str, Any]) -> None:
+async def test_what_passes_by_itself_is_a_503(values: dict[str, Any], sql: str, changes: dict[str, Any]) -> None:
     if changes.get("database_port"):
         changes = {"database_port": free_port()}
-    database, registry = await opened(settings(platform, **changes))
+    database, registry = await opened(settings(values, **changes))
     try:
         with pytest.raises(Problem) as error:
             await database.fetch("probe", sql)
@@ -80,8 +87,8 @@ async def test_what_passes_by_itself_is_a_503(platform: Platform, sql: str, chan
         await database.close()
 
 
-async def test_a_pool_that_is_used_up_is_a_503(platform: Platform) -> None:
-    database, _ = await opened(settings(platform, database_pool_max=1, database_acquire_timeout=0.2))
+async def test_a_pool_that_is_used_up_is_a_503(values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(values, database_pool_max=1, database_acquire_timeout=0.2))
     try:
         long = asyncio.create_task(database.fetch("long", "SELECT pg_sleep(0.6)"))
         await asyncio.sleep(0.1)
@@ -93,8 +100,8 @@ async def test_a_pool_that_is_used_up_is_a_503(platform: Platform) -> None:
         await database.close()
 
 
-async def test_a_mistake_in_sql_is_not_a_503(platform: Platform) -> None:
-    database, _ = await opened(settings(platform))
+async def test_a_mistake_in_sql_is_not_a_503(values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(values))
     try:
         with pytest.raises(asyncpg.UndefinedTableError):
             await database.fetch("wrong", "SELECT * FROM nowhere")
@@ -102,17 +109,88 @@ async def test_a_mistake_in_sql_is_not_a_503(platform: Platform) -> None:
         await database.close()
 
 
-async def test_not_open(platform: Platform) -> None:
-    database = Database(settings(platform), CollectorRegistry(), "test")
+async def test_not_open(values: dict[str, Any]) -> None:
+    database = Database(settings(values), CollectorRegistry(), "test")
     with pytest.raises(RuntimeError, match="not open"):
         await database.ping()
     await database.close()
 
 
-async def test_one_service_cannot_read_the_database_of_another(platform: Platform) -> None:
-    database, _ = await opened(settings(platform, database_name="auth_db"))
+async def test_one_service_cannot_read_the_database_of_another(values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(values, database_name="kit_other_db"))
     try:
         with pytest.raises((Problem, asyncpg.InsufficientPrivilegeError)):
-            await database.fetch("foreign", "SELECT * FROM users")
+            await database.fetch("foreign", "SELECT 1")
+    finally:
+        await database.close()
+
+
+async def test_a_transaction_counts_as_a_whole_or_not_at_all(values: dict[str, Any]) -> None:
+    database, registry = await opened(settings(values))
+    try:
+        await database.execute("create", "CREATE TABLE IF NOT EXISTS pairs (n int PRIMARY KEY)")
+        async with database.transaction("pair") as connection:
+            await connection.execute("INSERT INTO pairs VALUES (1)")
+            await connection.execute("INSERT INTO pairs VALUES (2)")
+        with pytest.raises(UniqueViolation):
+            async with database.transaction("pair") as connection:
+                await connection.execute("INSERT INTO pairs VALUES (3)")
+                await connection.execute("INSERT INTO pairs VALUES (1)")
+        with pytest.raises(asyncio.CancelledError):
+            async with database.transaction("pair") as connection:
+                await connection.execute("INSERT INTO pairs VALUES (4)")
+                raise asyncio.CancelledError
+        rows = await database.fetch("pairs", "SELECT n FROM pairs ORDER BY n")
+        assert [row["n"] for row in rows] == [1, 2]
+        assert registry.get_sample_value("db_query_duration_seconds_count", {"query": "pair"}) == 3
+    finally:
+        await database.close()
+
+
+async def test_a_query_is_one_round_trip(values: dict[str, Any], postgres: Postgres) -> None:
+    """asyncpg's pool resets the session after each use, which would be a second one."""
+    database, _ = await opened(settings(values, database_pool_max=1))
+    try:
+        await database.fetch("mine", "SELECT 'mine'")
+        last = "SELECT query FROM pg_stat_activity WHERE application_name = 'test'"
+        superuser = await postgres.connect()
+        assert await superuser.fetchval(last) == "SELECT 'mine'"
+        await superuser.close()
+    finally:
+        await database.close()
+
+
+async def test_a_session_leaves_nothing_behind(values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(values, database_pool_max=1))
+    try:
+        async with database.session("locked") as connection:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            assert await connection.fetchval("SELECT pg_try_advisory_lock(7)")
+            await connection.execute("SET statement_timeout = '7s'")
+        with pytest.raises(RuntimeError):
+            async with database.session("locked") as connection:
+                assert await connection.fetchval("SELECT pg_try_advisory_lock(8)")
+                raise RuntimeError
+        locks = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND pid = $1"
+        row = await database.fetchrow("locks", locks, pid)
+        assert row is not None
+        assert row["n"] == 0
+        timeout = await database.fetchrow(
+            "setting", "SELECT current_setting('statement_timeout') AS t, pg_backend_pid()"
+        )
+        assert timeout is not None
+        # The same connection, as new.
+        assert (timeout["t"], timeout["pg_backend_pid"]) == ("0", pid)
+    finally:
+        await database.close()
+
+
+async def test_a_session_that_broke_is_a_503(values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(values))
+    try:
+        with pytest.raises(Problem):
+            async with database.session("broken") as connection:
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert await database.fetch("one", "SELECT 1")
     finally:
         await database.close()

@@ -168,7 +168,7 @@ async def test_a_full_pool_degrades_instead_of_waiting(
     monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 0.01)
     async with opened(redis_server.settings("auth"), redis_timeout=0.05) as (client, _):
         pool = client.client.connection_pool
-        taken = await pool.get_connection()
+        taken = await pool.get_connection()  # type: ignore[no-untyped-call]
         assert await client.attempt("probe", ping, False) is False
         await pool.release(taken)
         await asyncio.sleep(0.02)

@@ -1,5 +1,6 @@
 """Settings: from the environment and from mounted files; every mistake is one line that says what to do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -22,8 +23,18 @@ GOOD = {
     "IMAGE_URL": "http://image:3003",
     "S3_ENDPOINT": "http://minio:9000",
     "S3_BUCKET": "images",
+    "REDIS_HOST": "redis",
+    "REDIS_USER": "auth",
+    "SERVICE_TOKENS_URL": "http://auth:3001/service-tokens",
 }
-SECRETS = {"database_password": "db-secret", "s3_access_key": "access", "s3_secret_key": "s3-secret-key"}
+SECRETS = {
+    "database_password": "db-secret",
+    "redis_password": "redis-secret",
+    "service_key": "k" * 64,
+    "service_keys": json.dumps({"api": "k" * 64}),
+    "s3_access_key": "access",
+    "s3_secret_key": "s3-secret-key",
+}
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The frame of a service: everything that is the same in all of them, around the routers that are not."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from slipway_kit.metrics import HttpMetrics, metrics_endpoint, new_registry
 from slipway_kit.middleware import BodyLimitMiddleware, RequestMiddleware
 from slipway_kit.problems import ProblemDocument, install_problem_handlers
 from slipway_kit.settings import ServiceSettings
+from slipway_kit.tracing import Tracing, start_tracing
 
 # JSON bodies of these services are a few KiB. Whatever takes more says so by itself.
 DEFAULT_BODY_LIMIT = 64 * 1024
@@ -32,11 +34,15 @@ class Runtime:
     registry: CollectorRegistry
     lifecycle: Lifecycle
     health: Health
+    tracing: Tracing | None = None
 
     @classmethod
     def new(cls, name: str, settings: ServiceSettings) -> "Runtime":
         lifecycle = Lifecycle()
-        return cls(name, settings, new_registry(), lifecycle, Health(name, settings.service_version, lifecycle))
+        registry = new_registry()
+        health = Health(name, settings.service_version, lifecycle)
+        # Before any client of a database or another service is made: those are instrumented from here on.
+        return cls(name, settings, registry, lifecycle, health, start_tracing(name, settings, registry))
 
 
 def build_app(
@@ -55,20 +61,43 @@ def build_app(
         version=runtime.settings.service_version,
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=_closing_traces(runtime, lifespan),
+        # RequestMiddleware does this, for less, and with neither bodies nor messages of errors in it.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
-            Middleware(RequestMiddleware, metrics=HttpMetrics(runtime.registry), lifecycle=runtime.lifecycle),
+            Middleware(
+                RequestMiddleware,
+                metrics=HttpMetrics(runtime.registry),
+                lifecycle=runtime.lifecycle,
+                tracing=runtime.tracing,
+            ),
             Middleware(BodyLimitMiddleware, limit=body_limit, exceptions=body_limit_exceptions),
         ],
     )
     app.state.runtime = runtime
     install_problem_handlers(app)
-    app.include_router(runtime.health.router())
-    app.add_api_route("/metrics", metrics_endpoint(runtime.registry), include_in_schema=False)
+    # Routes are tried one after the other: those of users come first.
     for router in routers:
         app.include_router(router)
+    app.include_router(runtime.health.router())
+    app.add_api_route("/metrics", metrics_endpoint(runtime.registry), include_in_schema=False)
     _describe_problems(app)
     return app
+
+
+def _closing_traces(runtime: Runtime, lifespan: Lifespan) -> Lifespan:
+    """Everything that a service closes at its end may still be traced: the way to the collector is closed last."""
+
+    @asynccontextmanager
+    async def wrapped(app: FastAPI) -> AsyncIterator[State]:
+        try:
+            async with lifespan(app) as state:
+                yield state
+        finally:
+            if runtime.tracing is not None:
+                await asyncio.to_thread(runtime.tracing.close)
+
+    return wrapped
 
 
 def _describe_problems(app: FastAPI) -> None:

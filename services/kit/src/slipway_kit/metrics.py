@@ -35,11 +35,18 @@ class HttpMetrics:
             registry=registry,
         )
         self.in_progress = Gauge("http_requests_in_progress", "Requests not answered yet.", registry=registry)
+        # What labels() finds, without its checks and its lock. Routes, methods and statuses are few.
+        self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """`route` is a template; a method that is not one of HTTP's own becomes OTHER."""
         method = method if method in _METHODS else "OTHER"
-        self.requests.labels(method, route, str(status)).inc()
-        self.duration.labels(method, route).observe(seconds)
+        found = self._found.get((method, route, status))
+        if found is None:
+            found = (self.requests.labels(method, route, str(status)), self.duration.labels(method, route))
+            self._found[method, route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
 
 def new_registry() -> CollectorRegistry:

@@ -7,41 +7,62 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipway_kit.lifecycle import Lifecycle
 from slipway_kit.metrics import HttpMetrics, route_template
 from slipway_kit.problems import TYPE_PREFIX, Problem, problem_response
+from slipway_kit.tracing import Tracing
 
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 # Probes and scrapes come every few seconds and would bury the requests of users.
 _QUIET = ("/health", "/metrics")
+_REQUEST_ID_NAME = REQUEST_ID_HEADER.encode()
+_READ_HEADERS = frozenset({_REQUEST_ID_NAME, b"traceparent", b"tracestate"})
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+# As nginx calls an answer that nobody waited for.
+CLIENT_CLOSED_REQUEST = 499
 
 log = structlog.get_logger()
 
 
 class RequestMiddleware:
-    """Around every request: its id, its metrics, its one access line, and the answer when nothing else gave one."""
+    """Around every request: its id, its span, its metrics, its one access line, and the answer when nothing else gave
+    one.
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, lifecycle: Lifecycle) -> None:
+    Works on raw headers: this code runs for each request, and the classes for headers cost more than all the rest.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, lifecycle: Lifecycle, tracing: Tracing | None = None
+    ) -> None:
         self.app = app
         self.metrics = metrics
         self.lifecycle = lifecycle
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        offered = headers.get(REQUEST_ID_HEADER, "")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)
+        method, path = scope["method"], scope["path"]
+        found = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ_HEADERS}
+        request_id = found.get(_REQUEST_ID_NAME, "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(16)
         scope["request_id"] = request_id
-        trace = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-        identity = {"request_id": request_id, **({"trace_id": trace[1]} if trace else {})}
+        identity = {"request_id": request_id}
+        traceparent = found.get(b"traceparent", "")
+        span = None
+        if self.tracing is not None and not path.startswith(_QUIET):
+            span = self.tracing.server_span(method, path, traceparent, found.get(b"tracestate", ""))
+            identity["trace_id"] = span.trace_id
+        elif traceparent and (trace := _TRACEPARENT.fullmatch(traceparent)):
+            identity["trace_id"] = trace[1]
         status = 0
         complete = False
 
@@ -49,12 +70,12 @@ class RequestMiddleware:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out[REQUEST_ID_HEADER] = request_id
-                out["x-content-type-options"] = "nosniff"
+                headers = [*message["headers"], (_REQUEST_ID_NAME, request_id.encode()), _NO_SNIFFING]
                 if self.lifecycle.draining:
                     # Proxies and clients keep connections: this makes them move to another replica before we stop.
-                    out["connection"] = "close"
+                    headers = [header for header in headers if header[0] != b"connection"]
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
             elif message["type"] == "http.response.body":
                 complete = not message.get("more_body", False)
             await send(message)
@@ -68,7 +89,7 @@ class RequestMiddleware:
                 # Nobody is left to answer to. The access line says 499, as nginx does.
                 pass
             except Exception:
-                log.exception("unhandled error", method=scope["method"], path=scope["path"])
+                log.exception("unhandled error", method=method, path=path)
                 if status:
                     # The head is gone already: only a broken connection still tells the client.
                     raise
@@ -79,10 +100,12 @@ class RequestMiddleware:
                 seconds = time.perf_counter() - started
                 self.metrics.in_progress.dec()
                 # The answer is not complete: the client went away, or an upstream broke off.
-                shown = status if complete else 499
+                shown = status if complete else CLIENT_CLOSED_REQUEST
                 route = route_template(scope)
-                self.metrics.observe(scope["method"], route, shown, seconds)
+                self.metrics.observe(method, route, shown, seconds)
                 self._access(scope, route, shown, seconds)
+                if span is not None:
+                    span.end(method, route, shown)
 
     def _access(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         path = scope["path"]
@@ -116,7 +139,11 @@ class BodyLimitMiddleware:
         if limit is None:
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
+        if announced == "0" and "transfer-encoding" not in headers:
+            await self.app(scope, receive, send)
+            return
         if not announced.isdecimal() or int(announced) > limit:
             error = _too_large(limit)
             response = problem_response(
