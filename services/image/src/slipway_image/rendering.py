@@ -68,7 +68,10 @@ def render(source: IO[bytes], size: int, format_: Format, limits: Limits, side: 
     if turn is not None:
         picture = picture.transpose(turn)
     picture = _in_srgb(picture, profile)
-    transparent = picture.mode == "RGBA"
+    # Screenshots have a channel for it in which everything is opaque.
+    transparent = picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
+    if picture.mode == "RGBA" and not transparent:
+        picture = picture.convert("RGB")
     # Comments, EXIF, XMP and profiles are here, and some encoders would write them again.
     picture.info.clear()
     if transparent:
