@@ -109,7 +109,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="shorter, rougher: under 90 s instead of 6 minutes")
     parser.add_argument("--only", action="append", choices=list(scenarios.GROUPS), help="these groups of rows; again")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/benchmarks.md")
-    parser.add_argument("--profile", choices=SERVICES, help="run one service under cProfile and show what costs most")
+    parser.add_argument("--profile", choices=SERVICES, help="no table, but what costs most in one service")
     arguments = parser.parse_args(words)
     if arguments.write_docs and (arguments.only or arguments.profile or arguments.quick):
         parser.error("--write-docs: found a part of the bench, wanted all of it (no --quick, --only, --profile)")
@@ -119,13 +119,24 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
 def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[report.Row], dict[str, Any]]:
     plan = scenarios.QUICK if arguments.quick else scenarios.FULL
     rows: list[report.Row] = []
-    with platform(Cores.of_this_machine(), folder, profile=arguments.profile) as running:
+    with platform(Cores.of_this_machine(), folder) as running:
         bench = scenarios.Bench(running, prepare(running), plan)
         for name in arguments.only or scenarios.GROUPS:
             started = time.monotonic()
             rows += scenarios.GROUPS[name](bench)
             print(f"bench: {name} took {time.monotonic() - started:.0f} s", file=sys.stderr)
     return rows, bench.raw
+
+
+def show_profile(arguments: argparse.Namespace, folder: Path) -> None:
+    """What one service does with its time; the profiler's own is in it, so only the shares mean something."""
+    plan = scenarios.QUICK if arguments.quick else scenarios.FULL
+    with platform(Cores.of_this_machine(), folder, profile=arguments.profile) as running:
+        requests = scenarios.profile(scenarios.Bench(running, prepare(running), plan), arguments.profile)
+    statistics = pstats.Stats(str(folder / f"{arguments.profile}.prof"), stream=sys.stdout)
+    print(f"{requests} requests")
+    statistics.strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
+    statistics.sort_stats("cumulative").print_stats(PROFILE_LINES)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -143,10 +154,10 @@ def main(words: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         with bounded(limit):
+            if arguments.profile:
+                show_profile(arguments, folder)
+                return 0
             rows, raw = measure(arguments, folder)
-        if arguments.profile:
-            statistics = pstats.Stats(str(folder / f"{arguments.profile}.prof"), stream=sys.stdout)
-            statistics.sort_stats("tottime").print_stats(PROFILE_LINES)
     except TooLongError:
         print(f"bench: not done after {limit} s, ended", file=sys.stderr)
         return 1

@@ -26,6 +26,7 @@ from bench.processes import Cores, Process, descendants, pin, running
 
 SERVICES = ("auth", "api", "image", "demo")
 START_SECONDS = 30
+PYTHONPATH = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
 # One client asks more often than any user would. The limits stay on, so that what they cost is measured too.
 _UNREACHED = "1000000000/minute"
 # What differs from the defaults: limits per user and address, which would end the bench instead of measuring it.
@@ -101,7 +102,7 @@ def _environment(name: str, settings: Mapping[str, Any], folder: Path) -> dict[s
         (mounted / field).write_text(f"{settings[field]}\n")
     return {
         "SLIPWAY_SECRETS_DIR": str(mounted),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONPATH": PYTHONPATH,
         **{key: str(value) for key, value in definition(name).get("environment", {}).items()},
         **{field.upper(): str(value) for field, value in settings.items() if field not in secret},
     }
@@ -109,7 +110,7 @@ def _environment(name: str, settings: Mapping[str, Any], folder: Path) -> dict[s
 
 def _command(name: str, profile: str | None, folder: Path) -> list[str]:
     if name == profile:
-        return [sys.executable, "-m", "cProfile", "-o", str(folder / f"{name}.prof"), "-m", f"slipway_{name}"]
+        return [sys.executable, "-m", "bench.profiled", f"slipway_{name}", str(folder / f"{name}.prof")]
     return [sys.executable, "-m", f"slipway_{name}"]
 
 
@@ -133,7 +134,7 @@ def platform(cores: Cores, folder: Path, *, profile: str | None = None) -> Itera
             "image": prepared.image_settings,
             "demo": {"public_url": PUBLIC_URL, "shutdown_delay_seconds": 0},
         }
-        ours = {"PYTHONPATH": os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])}
+        ours = {"PYTHONPATH": PYTHONPATH}
         stack.enter_context(
             running("sink", [sys.executable, "-m", "bench.sink", str(ports["sink"])], {**os.environ, **ours}, folder)
         )

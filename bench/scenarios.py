@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ MIXED_RATE = 200
 LOGIN_CONNECTIONS = 8
 UPLOADS_AT_A_TIME = 4
 MANY_UPLOADS = 100
+
+DEMO = "demo GET /api/data"
 
 GOAL_CPU_US = 900
 GOAL_RATE = 1000
@@ -110,15 +113,30 @@ def calm(bench: Bench, name: str, service: str, request: Request, top_rate: floa
     return result
 
 
-def http(bench: Bench) -> list[Row]:
-    """CPU per request, requests per second and core, latency at 80 % load."""
-    prepared = bench.prepared
-    targets = {
+def targets_of(prepared: Prepared) -> dict[str, tuple[str, Request]]:
+    """Name -> (service, request) of what is measured at full speed."""
+    return {
         "bare FastAPI": ("bare", prepared.bare),
         "GET /api/v1/posts (20)": ("api", prepared.posts),
         "auth POST /verify": ("auth", prepared.verify),
         "image metadata": ("image", prepared.metadata),
+        DEMO: ("demo", prepared.demo),
     }
+
+
+def profile(bench: Bench, service: str) -> int:
+    """Ask a service that runs under cProfile for what it is measured by; returns how often."""
+    request = next(request for name, request in targets_of(bench.prepared).values() if name == service)
+    bench.running.alone(service)
+    _wrk(bench, service, [request], CONNECTIONS, 2)
+    bench.running.services[service].popen.send_signal(signal.SIGUSR1)
+    return _wrk(bench, service, [request], CONNECTIONS, bench.plan.seconds * 2).requests
+
+
+def http(bench: Bench) -> list[Row]:
+    """CPU per request, requests per second and core, latency at 80 % load."""
+    targets = targets_of(bench.prepared)
+    del targets[DEMO]
     exported = bench.running.traced()["exports"]
     fast = full_speed(bench, targets)
     bare = fast["bare FastAPI"]
@@ -301,9 +319,8 @@ def everyday(bench: Bench) -> list[Row]:
 
 def demo(bench: Bench) -> list[Row]:
     """The demo service by itself: what its users' load tests will find."""
-    name = "demo GET /api/data"
-    fast = full_speed(bench, {name: ("demo", bench.prepared.demo)})[name]
-    result = calm(bench, name, "demo", bench.prepared.demo, fast.rate)
+    fast = full_speed(bench, {DEMO: ("demo", bench.prepared.demo)})[DEMO]
+    result = calm(bench, DEMO, "demo", bench.prepared.demo, fast.rate)
     pid = bench.running.services["demo"].pid
     limit = memory_limit_mib("demo")
     return [
