@@ -1,15 +1,23 @@
 """Verification against JWKS: what gets in, what does not, and what happens when auth is away."""
 
 import asyncio
+import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from slipway_kit.http_client import new_session
 from slipway_kit.problems import Problem
+from slipway_kit.redis import Redis
+from slipway_kit.revocations import REVOKED_SESSIONS, Revocations
+from slipway_kit.settings import RedisSettings
 from slipway_kit.tokens import InvalidTokenError, JwksCache, Verifier, parse_jwks
+from slipway_testing.redis import RedisServer
+from slipway_testing.settings import settings_of
 from slipway_testing.tokens import AUDIENCE, ISSUER, hostile, mint, new_key
 
 
@@ -64,6 +72,26 @@ async def test_hostile_tokens_do_not() -> None:
             with pytest.raises(InvalidTokenError):
                 await verifier.verify(token)
                 pytest.fail(name)
+
+
+async def test_tokens_of_an_ended_session_do_not(redis_server: RedisServer) -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    registry = CollectorRegistry()
+    redis = Redis(settings_of(RedisSettings, **redis_server.settings("api")), registry, "probe")
+    revocations = Revocations(redis, registry, keep_seconds=900)
+    ended, other = uuid.uuid4().hex, uuid.uuid4().hex
+    async with serving(auth), new_session(total=2) as session:
+        verifier = Verifier(JwksCache(session, auth.url), ISSUER, AUDIENCE, revocations)
+        token = mint(key, sid=ended)
+        assert (await verifier.verify(token)).session_id == ended
+        with redis_server.admin() as admin:
+            admin.zadd(REVOKED_SESSIONS, {ended: time.time()})
+        await revocations.look()
+        with pytest.raises(InvalidTokenError, match="session"):
+            await verifier.verify(token)
+        await verifier.verify(mint(key, sid=other))
+    await redis.close()
 
 
 async def test_keys_are_fetched_once_for_many() -> None:

@@ -93,6 +93,7 @@ def hostile(key: SigningKey) -> dict[str, str]:
         "no sub": mint(key, sub=None),
         "sub not an id": mint(key, sub="admin"),
         "no jti": mint(key, jti=None),
+        "no sid": mint(key, sid=None),
         "a service token": mint_service_token(key, "api", "image", aud=AUDIENCE),
         "wrong typ": sign(key, claims(), typ="JWT"),
         "typ of an id token": sign(key, claims(), typ="id+jwt"),

@@ -21,7 +21,7 @@ ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
 LEEWAY_SECONDS = 10
 MAX_TOKEN_LENGTH = 4096
-REQUIRED_CLAIMS = ["iss", "aud", "exp", "iat", "sub", "jti", "preferred_username"]
+REQUIRED_CLAIMS = ["iss", "aud", "exp", "iat", "sub", "jti", "sid", "preferred_username"]
 
 Keys = Mapping[str, jwt.PyJWK]
 log = structlog.get_logger()
@@ -91,7 +91,7 @@ def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Princ
             username=str(claims["preferred_username"]),
             token_id=str(claims["jti"]),
             expires_at=int(claims["exp"]),
-            session_id=str(claims.get("sid", "")),
+            session_id=str(claims["sid"]),
         )
     except ValueError as error:
         raise InvalidTokenError(str(error)) from None
