@@ -13,6 +13,7 @@ NAMESPACES = [
     "auth",
     "api",
     "image-storage",
+    "web",
     "infrastructure",
     "monitoring",
     "ingress-nginx",
