@@ -1,7 +1,7 @@
 """Whose address counts: a client can write what it wants into X-Forwarded-For, but not to the right of our proxies."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slipway_kit.addresses import client_address, parse_networks
 from starlette.types import Scope
@@ -52,6 +52,7 @@ def test_nobody_is_trusted_by_default() -> None:
     assert client_address(scope("10.42.1.2", "203.0.113.9"), ()) == "10.42.1.2"
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n")), max_size=5))
 def test_nothing_that_a_client_writes_moves_its_address(written: list[str]) -> None:
     """The proxy appends the real address to whatever came."""
@@ -62,7 +63,7 @@ def test_networks() -> None:
     assert parse_networks("") == parse_networks(" , ") == ()
     assert [str(network) for network in parse_networks("10.0.0.1,fd00::/8")] == ["10.0.0.1/32", "fd00::/8"]
     for wrong in ("10.0.0.1/8", "pods", "10.0.0.0/33"):
-        with pytest.raises(ValueError, match="is not a network") as error:
+        with pytest.raises(ValueError, match="separated by commas") as error:
             parse_networks(f"10.42.0.0/16,{wrong}")
         assert wrong in str(error.value)
         assert "\n" not in str(error.value)

@@ -1,6 +1,8 @@
 """The frame around every service: ids, metrics, errors, limits, health, and the end."""
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -156,6 +158,25 @@ def test_problems_of_all_origins(client: httpx2.Client) -> None:
     assert_problem(client.post("/echo", content=b"\xff", headers=json_headers), 400)
 
 
+@pytest.mark.parametrize("host", ["[", "a b", "x:y:z", "[::1", "evil.example/?", ""])
+def test_a_host_that_cannot_be_parsed_changes_nothing(server: LiveServer, host: str) -> None:
+    """By hand: a client library would not send it."""
+    for path, status in (("/nothing", 404), ("/fails", 500), ("/teapot/", 404)):
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=5) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
+        assert b"application/problem+json" in head
+        assert json.loads(body)["instance"] == path
+
+
+def test_one_slash_too_many_is_not_found(client: httpx2.Client) -> None:
+    answer = client.get("/teapot/", headers={"Host": "evil.example"})
+    assert_problem(answer, 404)
+    assert "location" not in answer.headers
+
+
 def test_the_last_resort_says_nothing_of_the_inside(client: httpx2.Client) -> None:
     answer = client.get("/fails", headers={"X-Request-Id": "to-be-found"})
     problem = assert_problem(answer, 500)
@@ -260,6 +281,7 @@ def test_draining(server: LiveServer, client: httpx2.Client) -> None:
     server.server.drain(30)
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+    assert ready.headers["retry-after"] == "5"
     # Alive, and still serving whoever was sent here before the word got around.
     live_answer = client.get("/health/live")
     assert live_answer.status_code == 200

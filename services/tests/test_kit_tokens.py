@@ -28,10 +28,13 @@ class FakeAuth:
         self.keys = list(keys)
         self.asked = 0
         self.away = False
+        self.hangs = False
         self.url = ""
 
     async def answer(self, _: web.Request) -> web.Response:
         self.asked += 1
+        if self.hangs:
+            await asyncio.sleep(1)
         if self.away:
             return web.Response(status=503)
         return web.json_response({"keys": self.keys})
@@ -133,7 +136,35 @@ async def test_known_keys_serve_on_while_auth_is_away() -> None:
         auth.away = True
         await verifier.verify(mint(key))
         await verifier.keys.probe()
+        await asyncio.sleep(0.1)
         assert auth.asked == 2
+        # The failure cost nothing: they are still there.
+        await verifier.verify(mint(key))
+
+
+async def test_nobody_waits_for_newer_keys() -> None:
+    key = new_key()
+    auth = FakeAuth(key.public_jwk)
+    async with verifying(auth, max_age=0, cooldown=0) as verifier:
+        await verifier.verify(mint(key))
+        auth.hangs = True
+        async with asyncio.timeout(0.5):
+            for _ in range(10):
+                await verifier.verify(mint(key))
+        await asyncio.sleep(0.05)
+        assert auth.asked == 2
+
+
+async def test_a_key_that_was_withdrawn_falls_with_the_next_look() -> None:
+    old, new = new_key(), new_key()
+    auth = FakeAuth(old.public_jwk)
+    async with verifying(auth, max_age=0, cooldown=0) as verifier:
+        await verifier.verify(mint(old))
+        auth.keys = [new.public_jwk]
+        await verifier.verify(mint(old))
+        await asyncio.sleep(0.1)
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(mint(old))
 
 
 async def test_without_any_key_the_answer_is_503_and_recovers() -> None:

@@ -1,6 +1,7 @@
 """Whose request it is: the peer of the connection, or what our own proxies say about it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import Scope
@@ -9,14 +10,14 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """`10.42.0.0/16, fd00::/8` as networks; ValueError, in one line, names the word that is none."""
+    """`10.42.0.0/16, fd00::/8` as networks; ValueError, in one line, says what is wanted."""
     networks = []
     for word in filter(None, (part.strip() for part in text.split(","))):
         try:
             networks.append(ip_network(word))
         except ValueError:
             raise ValueError(
-                f"{word!r} is not a network; wanted networks separated by commas, without bits set behind the prefix"
+                f"networks separated by commas, and {word!r} is none (no bits may be set behind the prefix)"
             ) from None
     return tuple(networks)
 
@@ -52,6 +53,8 @@ def _hops(scope: Scope) -> list[str]:
     return [hop.strip() for value in values for hop in value.split(",")]
 
 
+# The same few proxies and clients come again and again.
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)

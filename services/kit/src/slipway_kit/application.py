@@ -61,6 +61,8 @@ def build_app(
         version=runtime.settings.service_version,
         docs_url=None,
         redoc_url=None,
+        # A path with one slash too many is not found. The redirect would be built from the Host header.
+        redirect_slashes=False,
         lifespan=_closing_traces(runtime, lifespan),
         # RequestMiddleware does this, for less, and with neither bodies nor messages of errors in it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -70,6 +72,7 @@ def build_app(
                 metrics=HttpMetrics(runtime.registry),
                 lifecycle=runtime.lifecycle,
                 tracing=runtime.tracing,
+                trusted=runtime.settings.trusted_networks,
             ),
             Middleware(BodyLimitMiddleware, limit=body_limit, exceptions=body_limit_exceptions),
         ],

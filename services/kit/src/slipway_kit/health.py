@@ -72,9 +72,9 @@ class Health:
     async def ready(self) -> Response:
         """Answers /health/ready; a service may offer it under another name too."""
         if self.lifecycle.draining:
-            return JSONResponse({"status": "draining"}, 503)
+            return _answer({"status": "draining"}, ok=False)
         status, checks = await self.report(critical_only=True)
-        return JSONResponse({"status": status, "checks": checks}, 503 if status == "down" else 200)
+        return _answer({"status": status, "checks": checks}, ok=status != "down")
 
     def router(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)
@@ -95,6 +95,10 @@ class Health:
                 "draining": self.lifecycle.draining,
                 "checks": checks,
             }
-            return JSONResponse(body, 503 if status == "down" else 200)
+            return _answer(body, ok=status != "down")
 
         return router
+
+
+def _answer(body: dict[str, Any], *, ok: bool) -> Response:
+    return JSONResponse(body) if ok else JSONResponse(body, 503, headers={"Retry-After": "5"})

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slipway_kit.addresses import Network, client_address
 from slipway_kit.lifecycle import Lifecycle
 from slipway_kit.metrics import HttpMetrics, route_template
 from slipway_kit.problems import TYPE_PREFIX, Problem, problem_response
@@ -38,12 +39,18 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: HttpMetrics, lifecycle: Lifecycle, tracing: Tracing | None = None
+        self,
+        app: ASGIApp,
+        metrics: HttpMetrics,
+        lifecycle: Lifecycle,
+        tracing: Tracing | None = None,
+        trusted: Sequence[Network] = (),
     ) -> None:
         self.app = app
         self.metrics = metrics
         self.lifecycle = lifecycle
         self.tracing = tracing
+        self.trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,7 +117,6 @@ class RequestMiddleware:
     def _access(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         path = scope["path"]
         write = log.debug if path.startswith(_QUIET) and status < 500 else log.info
-        client = scope.get("client")
         # The query string stays out: it is the users' and may carry anything.
         write(
             "request",
@@ -119,7 +125,7 @@ class RequestMiddleware:
             route=route,
             status=status,
             duration_ms=round(seconds * 1000, 2),
-            client=client[0] if client else None,
+            client=client_address(scope, self.trusted),
         )
 
 

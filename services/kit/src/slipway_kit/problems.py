@@ -78,7 +78,8 @@ def problem_response(
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         **({"detail": detail} if detail else {}),
-        "instance": request.url.path,
+        # Not request.url: that is built from the Host header, which may be one that cannot be parsed.
+        "instance": request.scope["path"],
         **(extra or {}),
     }
     request_id = request.scope.get("request_id")

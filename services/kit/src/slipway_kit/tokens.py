@@ -98,7 +98,10 @@ def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Princ
 
 
 class JwksCache:
-    """The public keys of auth. Fetched when needed, kept when auth is away, asked for again when a new `kid` comes."""
+    """The public keys of auth. Fetched when needed, kept when auth is away, asked for again when a new `kid` comes.
+
+    Once there are keys, only tokens with an unknown `kid` wait for auth: known ones are renewed beside the requests.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, max_age: float = 600, cooldown: float = 10) -> None:
         self._session = session
@@ -110,11 +113,14 @@ class JwksCache:
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def get(self, kid: str) -> jwt.PyJWK:
-        now = time.monotonic()
-        if kid in self._keys and now - self._fetched_at < self._max_age:
-            return self._keys[kid]
+        key = self._keys.get(kid)
+        if key is not None:
+            if time.monotonic() - self._fetched_at >= self._max_age and self._renewal is None:
+                self._renewal = asyncio.create_task(self._renew())
+            return key
         await self._refresh()
         if kid in self._keys:
             return self._keys[kid]
@@ -128,6 +134,12 @@ class JwksCache:
             await self._refresh()
         if not self._keys:
             raise ConnectionError("no keys yet")
+
+    async def _renew(self) -> None:
+        try:
+            await self._refresh()
+        finally:
+            self._renewal = None
 
     async def _refresh(self) -> None:
         asked_at = time.monotonic()
