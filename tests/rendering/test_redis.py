@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import socket
@@ -14,7 +15,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import redis
+import redis.asyncio
 import yaml
+from limits import parse
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
@@ -184,6 +189,25 @@ def test_a_service_reads_what_it_may_and_writes_none_of_it(api: Any, auth: Any) 
         auth.get("api:post:1")
     with pytest.raises(redis.ResponseError, match=r"(?i)can't access|no permission"):
         api.eval("return redis.call('get', 'auth:limit')", 0)
+
+
+def test_the_limiter_of_auth_needs_no_more_than_that(server: Server) -> None:
+    async def count() -> list[Any]:
+        pool: Any = redis.asyncio.ConnectionPool(
+            host="127.0.0.1", port=server.port, username="auth", password="password-of-auth"
+        )
+        storage = RedisStorage(
+            "async+redis://", implementation="redispy", key_prefix="auth:limits", connection_pool=pool
+        )
+        limiter, rate = SlidingWindowCounterRateLimiter(storage), parse("2/minute")
+        hits = [await limiter.hit(rate, "login", "somebody") for _ in range(3)]
+        remaining = (await limiter.get_window_stats(rate, "login", "somebody")).remaining
+        await limiter.clear(rate, "login", "somebody")
+        again = await limiter.hit(rate, "login", "somebody")
+        await pool.aclose()
+        return [hits, remaining, again]
+
+    assert asyncio.run(count()) == [[True, True, False], 0, True]
 
 
 @pytest.mark.parametrize(
