@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
+import redis.asyncio
 from limits import RateLimitItem
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -28,6 +29,23 @@ KEY_PREFIX = "auth:limits"
 Rules = Mapping[str, Mapping[str, RateLimitItem | None]]
 
 
+class _Storage(RedisStorage):
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        # The address is never used: connections come from the pool that everything else uses too.
+        super().__init__(
+            "async+redis://",
+            implementation="redispy",
+            key_prefix=KEY_PREFIX,
+            connection_pool=client.connection_pool,  # type: ignore[arg-type]  # declared too narrowly
+        )
+        self._client = client
+
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        """Both windows in one command: every right password brings this along."""
+        windows = self._previous_window_key(key), self._current_window_key(key)
+        await self._client.delete(*map(self.bridge.prefixed_key, windows))
+
+
 class RateLimits:
     def __init__(self, redis: Redis, registry: CollectorRegistry, rules: Rules) -> None:
         self._redis = redis
@@ -35,15 +53,7 @@ class RateLimits:
             operation: {scope: rate for scope, rate in scopes.items() if rate is not None}
             for operation, scopes in rules.items()
         }
-        # The address is never used: connections come from the pool that everything else uses too.
-        pool = redis.client.connection_pool
-        storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            key_prefix=KEY_PREFIX,
-            connection_pool=pool,  # type: ignore[arg-type]  # declared too narrowly: it is taken out as a pool
-        )
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._limiter = SlidingWindowCounterRateLimiter(_Storage(redis.client))
         self._limited = Counter(
             "auth_rate_limited_total", "Requests refused by a rate limit.", ["operation", "scope"], registry=registry
         )
