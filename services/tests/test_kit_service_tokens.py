@@ -230,34 +230,12 @@ async def test_hostile_service_tokens_do_not() -> None:
             pytest.fail(name)
 
 
-async def test_a_remembered_token_still_expires(clock: list[float]) -> None:
-    key = new_key()
-    callers = callers_of(key)
-    token = mint_service_token(key, "api", "image", exp=int(time.time()) + 1)
-    await callers.verify(token)
-    clock[0] = 3600
-    # Looked at again; PyJWT's clock is the real one, so it is only no longer remembered.
-    callers.callers = frozenset()
-    with pytest.raises(InvalidTokenError):
-        await callers.verify(token)
-
-
-async def test_a_remembered_token_falls_with_its_key() -> None:
-    old, new = new_key(), new_key()
-    callers = callers_of(old)
-    token = mint_service_token(old, "api", "image")
-    await callers.verify(token)
-    callers._keys = Keys(new)
-    with pytest.raises(InvalidTokenError):
-        await callers.verify(token)
-
-
 async def test_only_so_many_are_remembered() -> None:
     key = new_key()
     callers = callers_of(key)
     for _ in range(service_tokens._REMEMBERED + 5):
         await callers.verify(mint_service_token(key, "api", "image"))
-    assert len(callers._known) == service_tokens._REMEMBERED
+    assert len(callers._remembered) == service_tokens._REMEMBERED
 
 
 @pytest.fixture

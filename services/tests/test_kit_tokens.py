@@ -5,11 +5,15 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
+import jwt
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+from slipway_auth.keys import SigningKey
+from slipway_kit import tokens
 from slipway_kit.http_client import new_session
 from slipway_kit.problems import Problem
 from slipway_kit.redis import Redis
@@ -204,3 +208,84 @@ def test_documents_without_a_usable_key(document: object) -> None:
 def test_keys_of_other_kinds_are_passed_over() -> None:
     key = new_key().public_jwk
     assert list(parse_jwks({"keys": [{"kty": "RSA", "kid": "a"}, key]})) == [key["kid"]]
+
+
+class CountedKeys:
+    """Keys of a test, and a count of the signatures that were checked with them."""
+
+    def __init__(self, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.key = jwt.PyJWK(key.public_jwk, algorithm="ES256")
+        self.checked = 0
+        real = tokens.verified_claims
+
+        def counting(*arguments: Any) -> dict[str, Any]:
+            self.checked += 1
+            return real(*arguments)
+
+        monkeypatch.setattr(tokens, "verified_claims", counting)
+
+    async def get(self, kid: str) -> jwt.PyJWK:
+        return self.key
+
+
+def verifier_with(keys: CountedKeys) -> Verifier:
+    return Verifier(keys, ISSUER, AUDIENCE)  # type: ignore[arg-type]
+
+
+async def test_a_signature_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key()
+    keys = CountedKeys(key, monkeypatch)
+    verifier = verifier_with(keys)
+    token = mint(key)
+    found = [await verifier.verify(token) for _ in range(5)]
+    assert len(set(found)) == 1
+    assert keys.checked == 1
+    # One letter more, less or other is another token.
+    for wrong in (token[:-4] + "AAAA", token + "A", token.replace(".", "..", 1)):
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(wrong)
+
+
+async def test_a_remembered_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key()
+    verifier = verifier_with(CountedKeys(key, monkeypatch))
+    now = time.time()
+    token = mint(key, exp=int(now) + 300)
+    await verifier.verify(token)
+    monkeypatch.setattr(time, "time", lambda: now + 299)
+    await verifier.verify(token)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Later":
+            return cls.fromtimestamp(now + 320, tz)
+
+    monkeypatch.setattr(time, "time", lambda: now + 320)
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Later)
+    with pytest.raises(InvalidTokenError):
+        await verifier.verify(token)
+    assert len(verifier._remembered) == 0
+
+
+async def test_a_remembered_token_falls_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key()
+    keys = CountedKeys(key, monkeypatch)
+    verifier = verifier_with(keys)
+    token = mint(key)
+    await verifier.verify(token)
+    keys.key = jwt.PyJWK(new_key().public_jwk, algorithm="ES256")
+    with pytest.raises(InvalidTokenError):
+        await verifier.verify(token)
+
+
+async def test_the_least_used_tokens_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED", 3)
+    key = new_key()
+    keys = CountedKeys(key, monkeypatch)
+    verifier = verifier_with(keys)
+    first = mint(key)
+    for token in [first] + [mint(key) for _ in range(5)]:
+        await verifier.verify(token)
+        await verifier.verify(first)
+    assert keys.checked == 6
+    assert len(verifier._remembered) == 3

@@ -6,19 +6,17 @@ the callee, so that a token that one service received is worth nothing at anothe
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import aiohttp
-import jwt
 import structlog
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
 from slipway_kit.problems import Problem, unavailable
-from slipway_kit.tokens import InvalidTokenError, KeySource, read_key_id, verified_claims
+from slipway_kit.tokens import InvalidTokenError, KeySource, Remembered, read_key_id, verified_claims
 
 SERVICE_TOKEN_HEADER = "x-service-token"  # noqa: S105 - the name of a header
 SERVICE_TOKEN_TYPE = "st+jwt"  # noqa: S105 - a media type
@@ -133,27 +131,19 @@ class ServiceCallers:
         self._issuer = issuer
         self._audience = audience_of(service)
         self.callers = callers
-        # A caller sends the same token for minutes: its signature is checked once (140 us), its end each time.
-        self._known: OrderedDict[str, tuple[jwt.PyJWK, str, str, float]] = OrderedDict()
+        self._remembered: Remembered[str] = Remembered(keys, _REMEMBERED)
 
     async def verify(self, token: str) -> str:
         """The name of the calling service; InvalidTokenError says why the token does not count."""
-        known = self._known.get(token)
-        if known is not None:
-            key, kid, caller, expires_at = known
-            # Another key, or none, under that id: the token has to be looked at again.
-            if time.time() < expires_at and await self._keys.get(kid) is key:
-                return caller
-            del self._known[token]
-        kid = read_key_id(token, SERVICE_TOKEN_TYPE)
-        key = await self._keys.get(kid)
-        claims = verified_claims(key, token, self._issuer, self._audience, REQUIRED_CLAIMS)
-        caller = str(claims["sub"])
+        caller = await self._remembered.get(token)
+        if caller is None:
+            kid = read_key_id(token, SERVICE_TOKEN_TYPE)
+            key = await self._keys.get(kid)
+            claims = verified_claims(key, token, self._issuer, self._audience, REQUIRED_CLAIMS)
+            caller = str(claims["sub"])
+            self._remembered.put(token, kid, key, float(claims["exp"]), caller)
         if caller not in self.callers:
             raise InvalidTokenError(f"{caller!r} is not a declared caller")
-        self._known[token] = (key, kid, caller, float(claims["exp"]))
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
         return caller
 
 
