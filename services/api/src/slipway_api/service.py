@@ -14,6 +14,7 @@ from slipway_kit.tokens import Principal
 from slipway_api.cache import PostCache, Rendered
 from slipway_api.repository import PostRepository
 from slipway_api.schemas import Author, NewPost, Post, PostPage
+from slipway_api.sharing import SharedReads
 
 # Old idempotency keys no longer count; removing them is only tidiness.
 FORGET_EVERY_SECONDS = 600
@@ -38,6 +39,7 @@ class PostService:
     def __init__(self, posts: PostRepository, cache: PostCache, registry: CollectorRegistry) -> None:
         self._posts = posts
         self._cache = cache
+        self._first_pages = SharedReads(self._first_page)
         self._created = Counter("api_posts_created_total", "Posts created.", registry=registry)
         self._deleted = Counter("api_posts_deleted_total", "Posts deleted.", registry=registry)
         self._replayed = Counter(
@@ -74,10 +76,13 @@ class PostService:
         """A page of all posts. Only the first ones are hot, and cursors could be made up to fill the cache."""
         if cursor:
             return await self._read_newest(cursor, limit)
+        return await self._first_pages.get(limit)
+
+    async def _first_page(self, limit: int) -> Rendered:
         cached, generation = await self._cache.first_page(limit)
         if cached:
             return cached
-        rendered = await self._read_newest(cursor, limit)
+        rendered = await self._read_newest(None, limit)
         await self._cache.keep_first_page(limit, generation, rendered)
         return rendered
 
