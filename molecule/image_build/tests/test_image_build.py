@@ -12,16 +12,20 @@ import zstandard
 from controller import apply_role
 from leaks import leaked
 
+# The services that the recipe `service` builds, on top of layers that they share.
+PYTHON = ["auth", "api", "image", "demo"]
+
 
 @pytest.fixture(scope="session")
-def built(inventory: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def built(inventory: Any, definitions: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the facts that the role leaves."""
     file = tmp_path_factory.mktemp("facts") / "facts.json"
     run = apply_role(
         "image_build",
         *("--inventory", str(inventory.path)),
         variables={
-            "image_build_services": inventory.variable("services_enabled"),
+            "image_build_services": list(definitions),
+            "image_build_recipes": {name: one.get("image", "service") for name, one in definitions.items()},
             "applied_facts": ["image_build_images", "image_build_archives"],
             "applied_facts_file": str(file),
         },
@@ -77,20 +81,30 @@ def test_a_tag_says_of_what_the_image_was_made(references: dict[str, str], archi
     }
 
 
-@pytest.mark.parametrize("service", ["auth", "api", "image"])
+def test_every_enabled_service_is_tested(definitions: dict[str, Any]) -> None:
+    assert sorted(definitions) == sorted([*PYTHON, "web"])
+
+
+@pytest.mark.parametrize("service", PYTHON)
 def test_an_image_runs_its_service_as_nobody_in_particular(images: dict[str, Any], service: str) -> None:
     config = configuration(images[service])["config"]
     assert config["User"].split(":")[0] == "10001"
     assert config["Entrypoint"] == ["python3", "-m", f"slipway_{service}"]
 
 
-@pytest.mark.parametrize("service", ["auth", "api", "image"])
+def test_the_page_is_served_by_nginx(images: dict[str, Any]) -> None:
+    config = configuration(images["web"])["config"]
+    assert config["User"].split(":")[0] == "10001"
+    assert config["Entrypoint"][0] == "/usr/sbin/nginx"
+
+
+@pytest.mark.parametrize("service", [*PYTHON, "web"])
 def test_no_secret_is_in_an_image(images: dict[str, Any], secrets: dict[str, Any], service: str) -> None:
     assert leaked(secrets, json.dumps(configuration(images[service]))) == []
 
 
 def test_images_share_what_they_have_in_common(images: dict[str, Any]) -> None:
-    layers = [configuration(files)["rootfs"]["diff_ids"] for files in images.values()]
+    layers = [configuration(images[name])["rootfs"]["diff_ids"] for name in PYTHON]
     assert all(len(stack) >= 3 for stack in layers)
     shared = {tuple(stack[:-1]) for stack in layers}
     assert len(shared) == 1, "a node keeps, and the network carries, each common layer once"

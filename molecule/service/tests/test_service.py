@@ -3,6 +3,8 @@ because adding one is adding a folder."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,17 @@ import yaml
 from cluster_client import Client, Pods
 from confinement import confined, confinements
 from controller import Run, apply_role
-from kubernetes.client import AppsV1Api
+from kubernetes.client import ApiException, AppsV1Api, BatchV1Api
 from leaks import leaked
 
 OWN = "molecule-service-own"
-SERVICES = ["auth", "api", "image"]
+SERVICES = ["auth", "api", "image", "web", "demo"]
+# Those whose image has a Python to look around with; the page's has nginx and not even a shell.
+PYTHON = [name for name in SERVICES if name != "web"]
 RUNNING = "app.kubernetes.io/component=service,app.kubernetes.io/name={}"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-pytestmark = [pytest.mark.explain(name) for name in ("auth", "api", "image-storage", OWN)]
+pytestmark = [pytest.mark.explain(name) for name in ("auth", "api", "image-storage", "web", "sre-app", OWN)]
 
 
 def ask(url: str) -> tuple[int, str]:
@@ -74,7 +78,8 @@ def definition(request: pytest.FixtureRequest, definitions: dict[str, Any]) -> d
 def seen(pods: Pods, definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what each service's process sees around it."""
     found = {}
-    for name, one in definitions.items():
+    for name in PYTHON:
+        one = definitions[name]
         [pod, *_] = pods.names(one["namespace"], RUNNING.format(name))
         inside = Client(pods, one["namespace"], pod)
         found[name] = inside.call(look_around, secrets_dir="/run/secrets/slipway", token=TOKEN)
@@ -109,24 +114,41 @@ def test_it_is_confined(pods: Pods, hosts: dict[str, Any], definition: dict[str,
     assert found == dict.fromkeys(found, confined(10001))
 
 
-def test_it_can_write_to_tmp_alone(seen: dict[str, Any], definition: dict[str, Any]) -> None:
-    assert seen[definition["name"]]["writable"] == ["/tmp"]
+@pytest.mark.parametrize("name", PYTHON)
+def test_it_can_write_to_tmp_alone(seen: dict[str, Any], name: str) -> None:
+    assert seen[name]["writable"] == ["/tmp"]
 
 
-def test_it_has_no_key_to_the_cluster(seen: dict[str, Any], definition: dict[str, Any]) -> None:
-    assert not seen[definition["name"]]["token"]
+@pytest.mark.parametrize("name", PYTHON)
+def test_it_has_no_key_to_the_cluster(seen: dict[str, Any], name: str) -> None:
+    assert not seen[name]["token"]
 
 
+def test_the_page_has_no_secret_and_no_key_to_the_cluster(pods: Pods, definitions: dict[str, Any]) -> None:
+    [name, *_] = pods.names(definitions["web"]["namespace"], RUNNING.format("web"))
+    spec = pods.core.read_namespaced_pod(name, definitions["web"]["namespace"]).spec
+    assert [volume.name for volume in spec.volumes] == ["tmp"]
+
+
+@pytest.mark.parametrize("name", PYTHON)
 def test_its_secrets_are_files_and_only_its_own(
-    seen: dict[str, Any], secrets: dict[str, Any], definition: dict[str, Any]
+    seen: dict[str, Any], secrets: dict[str, Any], definitions: dict[str, Any], name: str
 ) -> None:
-    name = definition["name"]
+    definition = definitions[name]
     wanted = {file: secrets[key] for file, key in definition.get("secrets", {}).items()}
     if "database" in definition:
         wanted["database_password"] = secrets["postgres_databases"][name]
     if "bucket" in definition:
         keys = secrets["minio_keys"][name]
         wanted |= {"s3_access_key": keys["access_key"], "s3_secret_key": keys["secret_key"]}
+    if "redis" in definition:
+        wanted["redis_password"] = secrets["redis_passwords"][name]
+    if definition.get("service_tokens"):
+        wanted["service_key"] = secrets["service_keys"][name]
+    # What is a map in the environment's secrets is JSON in the file.
+    wanted = {
+        file: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value for file, value in wanted.items()
+    }
     found = seen[name]["secrets"]
     assert sorted(found) == sorted(wanted)
     assert [file for file in wanted if found[file].strip() != wanted[file].strip()] == []
@@ -141,6 +163,7 @@ def test_no_secret_is_in_its_specification(cluster: Any, secrets: dict[str, Any]
 
 
 def test_its_database_was_migrated_by_the_image_that_runs(cluster: Any, definition: dict[str, Any]) -> None:
+    """Who has no database has no migration."""
     namespace, name = definition["namespace"], definition["name"]
     jobs = cluster.items(
         f"/apis/batch/v1/namespaces/{namespace}/jobs",
@@ -148,11 +171,38 @@ def test_its_database_was_migrated_by_the_image_that_runs(cluster: Any, definiti
     )
     deployment = cluster.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-    assert [job["spec"]["template"]["spec"]["containers"][0]["image"] for job in jobs] == [image]
-    assert [job["status"]["succeeded"] for job in jobs] == [1]
+    migrated = [image] if "database" in definition else []
+    assert [job["spec"]["template"]["spec"]["containers"][0]["image"] for job in jobs] == migrated
+    assert [job["status"]["succeeded"] for job in jobs] == [1] * len(migrated)
 
 
-def test_only_who_has_a_path_is_reachable_from_outside(cluster: Any, definitions: dict[str, Any]) -> None:
+def test_what_it_does_at_fixed_times_can_be_done_now(pods: Pods, definition: dict[str, Any]) -> None:
+    namespace, batch = definition["namespace"], BatchV1Api(pods.api)
+    label = f"app.kubernetes.io/component=schedule,app.kubernetes.io/name={definition['name']}"
+    found = batch.list_namespaced_cron_job(namespace, label_selector=label).items
+    wanted = {f"{definition['name']}-{one['name']}": one["schedule"] for one in definition.get("schedules", [])}
+    assert {cronjob.metadata.name: cronjob.spec.schedule for cronjob in found} == wanted
+    for cronjob in found:
+        name = f"molecule-{cronjob.metadata.name}"
+        job: Any = {"metadata": {"name": name}, "spec": cronjob.spec.job_template.spec}
+        now = {"namespace": namespace, "name": name, "propagation_policy": "Foreground"}
+        with contextlib.suppress(ApiException):  # a run that was broken off has left one
+            batch.delete_namespaced_job(**now)
+        assert pods.eventually(lambda now=now: jobs_named(batch, now["namespace"], now["name"]), []) == []
+        batch.create_namespaced_job(namespace, job)
+        try:
+            assert pods.eventually(lambda now=now: jobs_named(batch, now["namespace"], now["name"]), [1]) == [1]
+        finally:
+            batch.delete_namespaced_job(**now)
+
+
+def jobs_named(batch: BatchV1Api, namespace: str, name: str) -> list[int]:
+    """Return how often each Job of a name has succeeded."""
+    found = batch.list_namespaced_job(namespace, field_selector=f"metadata.name={name}").items
+    return [job.status.succeeded or 0 for job in found]
+
+
+def test_only_who_has_a_path_is_reachable_from_outside(cluster: Any, definitions: dict[str, Any], domain: str) -> None:
     paths = {
         (rule["host"], path["path"], path["backend"]["service"]["name"])
         for ingress in cluster.items("/apis/networking.k8s.io/v1/ingresses")
@@ -160,8 +210,10 @@ def test_only_who_has_a_path_is_reachable_from_outside(cluster: Any, definitions
         for rule in ingress["spec"]["rules"]
         for path in rule["http"]["paths"]
     }
-    assert {(path, service) for _, path, service in paths} == {
-        (d["ingress"]["path"], d["name"]) for d in definitions.values() if "ingress" in d
+    hosts = {d["name"]: d["ingress"].get("host", "") for d in definitions.values() if "ingress" in d}
+    assert paths == {
+        (f"{host}.{domain}" if host else domain, definitions[name]["ingress"]["path"], name)
+        for name, host in hosts.items()
     }
 
 
