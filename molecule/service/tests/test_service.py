@@ -146,9 +146,7 @@ def test_its_secrets_are_files_and_only_its_own(
     if definition.get("service_tokens"):
         wanted["service_key"] = secrets["service_keys"][name]
     # What is a map in the environment's secrets is JSON in the file.
-    wanted = {
-        file: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value for file, value in wanted.items()
-    }
+    wanted |= {file: json.dumps(value, sort_keys=True) for file, value in wanted.items() if isinstance(value, dict)}
     found = seen[name]["secrets"]
     assert sorted(found) == sorted(wanted)
     assert [file for file in wanted if found[file].strip() != wanted[file].strip()] == []
@@ -176,30 +174,37 @@ def test_its_database_was_migrated_by_the_image_that_runs(cluster: Any, definiti
     assert [job["status"]["succeeded"] for job in jobs] == [1] * len(migrated)
 
 
-def test_what_it_does_at_fixed_times_can_be_done_now(pods: Pods, definition: dict[str, Any]) -> None:
-    namespace, batch = definition["namespace"], BatchV1Api(pods.api)
-    label = f"app.kubernetes.io/component=schedule,app.kubernetes.io/name={definition['name']}"
+def test_what_it_does_at_fixed_times_works(pods: Pods, definition: dict[str, Any]) -> None:
+    """Each of its schedules is run now, once."""
+    namespace, name = definition["namespace"], definition["name"]
+    batch: Any = BatchV1Api(pods.api)
+    label = f"app.kubernetes.io/component=schedule,app.kubernetes.io/name={name}"
     found = batch.list_namespaced_cron_job(namespace, label_selector=label).items
-    wanted = {f"{definition['name']}-{one['name']}": one["schedule"] for one in definition.get("schedules", [])}
+    wanted = {f"{name}-{one['name']}": one["schedule"] for one in definition.get("schedules", [])}
     assert {cronjob.metadata.name: cronjob.spec.schedule for cronjob in found} == wanted
     for cronjob in found:
-        name = f"molecule-{cronjob.metadata.name}"
-        job: Any = {"metadata": {"name": name}, "spec": cronjob.spec.job_template.spec}
-        now = {"namespace": namespace, "name": name, "propagation_policy": "Foreground"}
-        with contextlib.suppress(ApiException):  # a run that was broken off has left one
-            batch.delete_namespaced_job(**now)
-        assert pods.eventually(lambda now=now: jobs_named(batch, now["namespace"], now["name"]), []) == []
-        batch.create_namespaced_job(namespace, job)
-        try:
-            assert pods.eventually(lambda now=now: jobs_named(batch, now["namespace"], now["name"]), [1]) == [1]
-        finally:
-            batch.delete_namespaced_job(**now)
+        run_now(pods, batch, cronjob)
 
 
-def jobs_named(batch: BatchV1Api, namespace: str, name: str) -> list[int]:
-    """Return how often each Job of a name has succeeded."""
-    found = batch.list_namespaced_job(namespace, field_selector=f"metadata.name={name}").items
-    return [job.status.succeeded or 0 for job in found]
+def run_now(pods: Pods, batch: Any, cronjob: Any) -> None:
+    """Run the command of a CronJob in a Job of the test's own, and wait until it has succeeded."""
+    namespace, name = cronjob.metadata.namespace, f"molecule-{cronjob.metadata.name}"
+
+    def succeeded() -> list[int]:
+        jobs = batch.list_namespaced_job(namespace, field_selector=f"metadata.name={name}").items
+        return [job.status.succeeded or 0 for job in jobs]
+
+    def remove() -> None:
+        with contextlib.suppress(ApiException):
+            batch.delete_namespaced_job(name, namespace, propagation_policy="Background")
+        assert pods.eventually(succeeded, []) == []
+
+    remove()  # what a run that was broken off has left
+    batch.create_namespaced_job(namespace, {"metadata": {"name": name}, "spec": cronjob.spec.job_template.spec})
+    try:
+        assert pods.eventually(succeeded, [1]) == [1]
+    finally:
+        remove()
 
 
 def test_only_who_has_a_path_is_reachable_from_outside(cluster: Any, definitions: dict[str, Any], domain: str) -> None:
@@ -282,6 +287,22 @@ def test_a_second_run_changes_nothing(folder: Folder) -> None:
     run = folder.apply()
     assert run.code == 0, run.output
     assert run.changed == 0, run.output
+
+
+def test_a_schedule_comes_and_goes_with_its_line(folder: Folder, pods: Pods) -> None:
+    batch: Any = BatchV1Api(pods.api)
+
+    def names() -> list[str]:
+        return [found.metadata.name for found in batch.list_namespaced_cron_job(OWN).items]
+
+    nightly = {"name": "nightly", "schedule": "0 3 * * *", "command": ["python3", "--version"]}
+    run = folder.apply(schedules=[nightly])
+    assert run.code == 0, run.output
+    assert names() == ["hello-nightly"]
+    run_now(pods, batch, batch.read_namespaced_cron_job("hello-nightly", OWN))
+    run = folder.apply()
+    assert run.code == 0, run.output
+    assert names() == []
 
 
 def test_a_release_that_does_not_start_says_why_and_the_old_one_goes_on(folder: Folder, client: Client) -> None:
