@@ -15,6 +15,7 @@ import http.client
 import io
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -167,7 +168,11 @@ class Client:
         if response.will_close:
             self.close()
         if answer.status != wanted:
-            if answer.status >= 404 and "json" not in answer.headers.get("Content-Type", ""):
+            if (
+                path.startswith("/api/")
+                and answer.status >= 404
+                and "json" not in answer.headers.get("Content-Type", "")
+            ):
                 # Our services explain themselves in JSON: this comes from the ingress, which found none.
                 hint = f"kubectl -n api get pods,ingress, and the ingress itself: {Check.INGRESS}"
             raise StepError(f"{what} answered {answer.status} ({answer.summary()}), wanted {wanted}", hint)
@@ -258,6 +263,7 @@ class Check:
     INGRESS = "kubectl -n ingress-nginx get pods -o wide"
     AUTH = "make logs SERVICE=auth, and Postgres: kubectl -n infrastructure get pods"
     API = "make logs SERVICE=api, and Postgres: kubectl -n infrastructure get pods"
+    WEB = f"make logs SERVICE=web, and the ingress: {INGRESS}"
     IMAGE = "make logs SERVICE=image, and MinIO: kubectl -n infrastructure get pods"
 
     def __init__(self, target: Target) -> None:
@@ -271,6 +277,7 @@ class Check:
 
     def steps(self) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "HTTP leads to HTTPS", self.redirect
+        yield "Open the page", self.page
         yield "Log in", self.log_in
         yield "Refuse without a token", self.refuse
         yield "Create a post", self.create_post
@@ -292,6 +299,21 @@ class Check:
                 f"GET http://{self.target.host}/ answered {found}, wanted a redirect to HTTPS", self.INGRESS
             )
         return f"{answer.status} to {location}"
+
+    def page(self) -> str:
+        """The page and its program; that a browser can use them is shown elsewhere."""
+        answer = self.client.request("GET", "/", wanted=200, hint=self.WEB)
+        kind = answer.headers.get_content_type()
+        found = re.search(rb'<script[^>]* src="(/[^"]+\.js)"', answer.body)
+        if kind != "text/html" or not found:
+            what = f"{kind} with {'a' if found else 'no'} script"
+            raise StepError(f"GET {self.target.url}/ gave {what}, wanted text/html with a script", self.WEB)
+        script = found[1].decode()
+        content = self.client.request("GET", script, wanted=200, hint=self.WEB)
+        if "javascript" not in content.headers.get_content_type():
+            kind = content.headers.get_content_type()
+            raise StepError(f"GET {self.target.url}{script} gave {kind}, wanted text/javascript", self.WEB)
+        return f"and its script of {len(content.body)} bytes"
 
     def log_in(self) -> str:
         account = {"username": self.target.username, "password": self.target.password}

@@ -31,6 +31,7 @@ import smoke_check  # noqa: E402
 
 PASSWORD = "a password of the test"
 PICTURE = smoke_check.jpeg
+PAGE = {"/": '<script type="module" crossorigin src="/assets/index-a1.js"></script>', "/assets/index-a1.js": "run()"}
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
@@ -51,6 +52,8 @@ class Platform:
         for pattern, status in self.broken.items():
             if re.fullmatch(pattern, f"{method} {path}"):
                 return status, {"title": "Broken", "detail": "on purpose"}
+        if path in PAGE:
+            return 200, PAGE[path]
         if path == "/api/v1/auth/register":
             account = json.loads(body)
             if account["username"] in self.users:
@@ -113,9 +116,12 @@ def handler(platform: Platform) -> type[http.server.BaseHTTPRequestHandler]:
         def reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, content = platform.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
+            kind = "image/jpeg" if isinstance(content, bytes) else "application/json"
+            if isinstance(content, str):
+                kind, content = "text/html" if content.startswith("<") else "text/javascript", content.encode()
             data = content if isinstance(content, bytes) else b"" if content is None else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "image/jpeg" if isinstance(content, bytes) else "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -201,7 +207,7 @@ def test_green(platform: Platform, target: smoke_check.Target, monkeypatch: pyte
     monkeypatch.setattr(smoke_check, "jpeg", PICTURE)
     result = smoke_check.check(target)
     assert result.green, result.table()
-    assert len(result.steps) == 9
+    assert len(result.steps) == 10
     assert result.registered
     assert (platform.posts, platform.images) == ({}, {}), "it leaves something behind"
 
@@ -224,6 +230,8 @@ def test_another_password_is_said_to_be_one(platform: Platform, target: smoke_ch
 @pytest.mark.parametrize(
     ("broken", "status", "step", "hint"),
     [
+        ("GET /", 502, "Open the page", "SERVICE=web"),
+        ("GET /assets/.*", 404, "Open the page", "SERVICE=web"),
         ("POST /api/v1/auth/login", 503, "Log in", "SERVICE=auth"),
         ("POST /api/v1/posts", 201, "Refuse without a token", "SERVICE=api"),
         ("GET /api/v1/posts.limit=20", 500, "Read it, as anybody", "SERVICE=api"),
@@ -243,6 +251,24 @@ def test_the_first_thing_that_is_wrong(
     assert f"answered {status} (Broken: on purpose), wanted " in result.failed.detail
     assert hint in result.hint
     assert result.table()[-1] == f"where to look: {result.hint}"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "found"),
+    [
+        ("/", "nothing of a page", "text/javascript with no script"),
+        ("/", "<h1>It works!</h1>", "text/html with no script"),
+        ("/assets/index-a1.js", "<h1>the page once more</h1>", "gave text/html, wanted text/javascript"),
+    ],
+)
+def test_another_page(
+    target: smoke_check.Target, monkeypatch: pytest.MonkeyPatch, path: str, content: str, found: str
+) -> None:
+    monkeypatch.setitem(PAGE, path, content)
+    result = smoke_check.check(target)
+    assert result.failed
+    assert result.failed.name == "Open the page"
+    assert found in result.failed.detail
 
 
 def test_other_bytes_than_those_that_were_sent(platform: Platform, target: smoke_check.Target) -> None:
