@@ -27,8 +27,10 @@ from slipway_image.formats import (
 RECIPE = 1
 JPEG_QUALITY = 82
 WEBP_QUALITY = 80
-# 0 (fast) to 6 (small). Transparent pictures are few, and 2 takes half the time of the usual 4.
-WEBP_METHOD = 2
+# 0 (fast) to 6 (small). More takes several times as long, and memory: 25 bytes per pixel are 37 with 4.
+WEBP_METHOD = 0
+# For the same reason: 25 bytes for each pixel of the result, beside which decoding takes nothing any more.
+TRANSPARENT_SIDE = 1600
 
 # By EXIF: how the picture has to be turned to stand upright.
 _UPRIGHT = {
@@ -53,8 +55,8 @@ class Rendered:
 def render(source: IO[bytes], size: int, format_: Format, limits: Limits, side: int, out: IO[bytes]) -> Rendered:
     """Write the picture in `source` (`size` bytes) to `out`, at most `side` pixels on its longer side.
 
-    Of animations the first frame. JPEG, or WebP where there is transparency. Problem 422 for a picture that cannot
-    be decoded or is above the limits.
+    Of animations the first frame. JPEG; where there is transparency WebP, and at most TRANSPARENT_SIDE. Problem 422
+    for a picture that cannot be decoded or is above the limits.
     """
     try:
         image = open_within(source, size, format_, limits)
@@ -64,14 +66,13 @@ def render(source: IO[bytes], size: int, format_: Format, limits: Limits, side: 
         del image
     except (*BROKEN, *BOMBS):
         raise damaged() from None
+    transparent = picture.mode == "RGBA"
+    if transparent:
+        side = min(side, TRANSPARENT_SIDE)
     picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=None)
     if turn is not None:
         picture = picture.transpose(turn)
     picture = _in_srgb(picture, profile)
-    # Screenshots have a channel for it in which everything is opaque.
-    transparent = picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
-    if picture.mode == "RGBA" and not transparent:
-        picture = picture.convert("RGB")
     # Comments, EXIF, XMP and profiles are here, and some encoders would write them again.
     picture.info.clear()
     if transparent:
@@ -110,7 +111,10 @@ def _simple_mode(image: Image.Image) -> Image.Image:
         # 16 bits of grey; convert() alone would cut off what is above 255.
         return image.point(lambda value: value * (1 / 256)).convert("L")
     if image.has_transparency_data:
-        return image if image.mode == "RGBA" else image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        # Screenshots have a channel for it in which everything is opaque.
+        opaque = image.getchannel("A").getextrema() == (255, 255)
+        return image.convert("RGB") if opaque else image
     if image.mode in ("L", "RGB", "CMYK"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
