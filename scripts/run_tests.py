@@ -36,6 +36,12 @@ def pytest(name: str, *arguments: str, lab: bool = False) -> Stage:
     return Stage(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments], lab)
 
 
+def vitest(name: str) -> Stage:
+    """Return a stage that runs the tests of the page's own code and writes JUnit XML."""
+    reports = ["--reporter=default", "--reporter=junit", f"--outputFile.junit={RESULTS / name}.xml"]
+    return Stage(name, ["scripts/web", "test", "--", *reports])
+
+
 def molecule_scenarios() -> list[str]:
     """Return the scenarios, one per role, in the order of the roles' names."""
     return sorted(p.parent.name for p in ROOT.glob("molecule/*/molecule.yml") if p.parent.name != "default")
@@ -51,6 +57,8 @@ def stages() -> list[Stage]:
         # The services are tested against the MinIO that the platform runs.
         Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"], required=True),
         pytest("services", "services"),
+        vitest("web-client"),
+        pytest("web", "tests/web"),
         Stage("up", ["make", "--no-print-directory", "up"], lab=True, required=True),
         pytest("preflight-lab", "tests/preflight", "-m", "lab", lab=True),
         *(Stage(f"molecule-{name}", ["molecule", "test", "-s", name], lab=True) for name in molecule_scenarios()),

@@ -1,8 +1,8 @@
 /** Numbers and times as people read them. */
 
 const RELATIVE = new Intl.RelativeTimeFormat('en', { numeric: 'auto' })
-const FULL = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'short' })
-const DAY = new Intl.DateTimeFormat('en', { dateStyle: 'medium' })
+const FULL = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short' })
+const DAY = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium' })
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['day', 86400],
   ['hour', 3600],

@@ -18,8 +18,10 @@ describe('sentenceOf', () => {
   ])('%s', (found, sentence) => expect(sentenceOf(found)).toBe(sentence))
 
   it('says how much room there is', () => {
-    const found = error(403, 'quota-exceeded', { extra: { used: 1024 * 1024 * 5, limit: 1024 * 1024 * 6 } })
+    const found = error(403, 'quota-exceeded', { extra: { used: { images: 2, bytes: 5 << 20 }, limit: { images: 9, bytes: 6 << 20 } } })
     expect(sentenceOf(found)).toContain('5 MiB of 6 MiB')
+    const full = error(403, 'quota-exceeded', { extra: { used: { images: 9, bytes: 1 }, limit: { images: 9, bytes: 6 } } })
+    expect(sentenceOf(full)).toBe('An account may keep 9 images. Delete some first.')
     expect(sentenceOf(error(403, 'quota-exceeded'))).toContain('no room')
   })
 
@@ -37,7 +39,7 @@ describe('fieldSentence', () => {
   })
   it('is the one of the field', () => {
     expect(fieldSentence(found, 'username')).toBe('String should match pattern.')
-    expect(fieldSentence(found, 'password')).toContain('most common')
+    expect(fieldSentence(found, 'password')).toContain('first that others would try')
     expect(fieldSentence(found, 'title')).toBeUndefined()
     expect(fieldSentence(new Error('a bug'), 'title')).toBeUndefined()
   })

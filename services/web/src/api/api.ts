@@ -124,10 +124,13 @@ function page(limit: number, cursor: string | null): string {
   return new URLSearchParams({ limit: String(limit), ...(cursor === null ? {} : { cursor }) }).toString()
 }
 
-/** Services give addresses with or without the host; the token goes to this origin's API and nowhere else. */
-export function pathOf(url: string, base: string = location.origin): string {
-  const { origin, pathname } = new URL(url, base)
-  if (origin !== base || !pathname.startsWith(`${ROOT}/images/`)) {
+/**
+ * The part of an image's address below /api/v1. The host is left out: services name the public one, which need not be
+ * the one that this page was opened by, and the token goes to this page's own origin and nowhere else.
+ */
+export function pathOf(url: string): string {
+  const { pathname } = new URL(url, 'https://any.invalid')
+  if (!pathname.startsWith(`${ROOT}/images/`)) {
     throw new Error(`address of an image: found ${url}, wanted one below ${ROOT}/images/`)
   }
   return pathname.slice(ROOT.length)

@@ -2,6 +2,7 @@
 
 import { bytes } from '../format'
 import { ApiError } from './problem'
+import type { Amount } from './types'
 
 const SENTENCES: Record<string, string> = {
   offline: 'You are offline. Connect to a network and try again.',
@@ -10,13 +11,13 @@ const SENTENCES: Record<string, string> = {
   'session-expired': 'Your session has ended. Please sign in again.',
   'invalid-credentials': 'The username or the password is wrong.',
   'username-taken': 'This username is taken. Please choose another one.',
-  'common-password': 'This password is one of the most common ones. Please choose another one.',
+  'common-password': 'This password is among the first that others would try. Please choose another one.',
   busy: 'The server is busy at the moment.',
   'not-your-post': 'Only its author can delete a post.',
   'post-not-found': 'This post does not exist any more.',
   'image-not-found': 'This image does not exist any more.',
   'image-too-large': 'This file is too large.',
-  'body-too-large': 'This is too large to be sent.',
+  'body-too-large': 'This file is too large.',
   'unsupported-image': 'This is no image that can be taken: it has to be JPEG, PNG, GIF, WebP or AVIF.',
   'damaged-image': 'This image is damaged and cannot be read.',
   'file-empty': 'This file is empty.',
@@ -58,8 +59,15 @@ function main(error: ApiError): string {
 
 function quota({ extra }: ApiError): string {
   const { used, limit } = extra
-  if (typeof used !== 'number' || typeof limit !== 'number') return 'There is no room left for this image.'
-  return `There is no room left for this image: ${bytes(used)} of ${bytes(limit)} are in use. Delete some images first.`
+  if (!isAmount(used) || !isAmount(limit)) return 'There is no room left for this image.'
+  if (used.images >= limit.images) return `An account may keep ${limit.images} images. Delete some first.`
+  return `There is no room left for this image: ${bytes(used.bytes)} of ${bytes(limit.bytes)} are in use. Delete some images first.`
+}
+
+function isAmount(value: unknown): value is Amount {
+  if (typeof value !== 'object' || value === null) return false
+  const { images, bytes: size } = value as Record<string, unknown>
+  return typeof images === 'number' && typeof size === 'number'
 }
 
 /** The sentence of the one field, if the server complained about it. */

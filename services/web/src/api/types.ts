@@ -42,9 +42,12 @@ export interface Image {
   thumbnails: Record<ThumbnailSize, string>
 }
 
-export interface ImageStats {
+export interface Amount {
   images: number
   bytes: number
-  /** Most bytes that the images of one account may have. */
-  quota: number
+}
+
+export interface ImageStats extends Amount {
+  /** Most that one account may keep. */
+  quota: Amount
 }

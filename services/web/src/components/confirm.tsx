@@ -1,3 +1,4 @@
+import { flushSync } from 'react-dom'
 import { useAction } from '../hooks/action'
 import { BusyButton } from './busy-button'
 import { Dialog } from './dialog'
@@ -18,7 +19,8 @@ export function Confirm({ title, text, action, work, done, close }: Props) {
   const { running, error, run } = useAction()
   const confirm = async () => {
     if (!(await run(work))) return
-    close()
+    // Now, so that what is done next can move the focus: an open dialog would keep it.
+    flushSync(close)
     done()
   }
   return (

@@ -89,8 +89,3 @@ export function PasswordField({ label, value, change, hint, error, ...input }: P
     </Frame>
   )
 }
-
-/** After a refused form: to its first wrong field, where the error is read out with the field. */
-export function focusFirstInvalid(form: HTMLFormElement): void {
-  requestAnimationFrame(() => form.querySelector<HTMLElement>('[aria-invalid=true]')?.focus())
-}

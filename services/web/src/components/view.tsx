@@ -21,7 +21,7 @@ export function View({ title, lead, children }: { title: string; lead?: ReactNod
   )
 }
 
-/** For when what had the focus is gone. After the next frame: until then a dialog may keep the focus inside. */
+/** For when what had the focus is about to go. No dialog may be open any more: it would keep the focus inside. */
 export function focusHeading(): void {
-  requestAnimationFrame(() => document.querySelector<HTMLElement>('main h1')?.focus())
+  document.querySelector<HTMLElement>('main h1')?.focus()
 }

@@ -3,10 +3,11 @@ import { ApiError } from '../api/problem'
 import { fieldSentence } from '../api/sentences'
 import { BusyButton } from '../components/busy-button'
 import { ErrorNotice } from '../components/error-notice'
-import { focusFirstInvalid, PasswordField } from '../components/field'
+import { PasswordField } from '../components/field'
 import { useNotify } from '../components/notify'
 import { View } from '../components/view'
 import { useAction } from '../hooks/action'
+import { useInvalidField } from '../hooks/invalid-field'
 import { useServices } from '../hooks/services'
 import { navigate } from '../router'
 import { passwordMistake } from '../rules'
@@ -25,6 +26,7 @@ function PasswordForm({ username }: { username: string }) {
   const { api } = useServices()
   const notify = useNotify()
   const action = useAction()
+  const [form, showInvalid] = useInvalidField()
   const [current, setCurrent] = useState('')
   const [next, setNext] = useState('')
   const [checked, setChecked] = useState(false)
@@ -42,9 +44,8 @@ function PasswordForm({ username }: { username: string }) {
   }
   const submit = async (event: SubmitEvent<HTMLFormElement>) => {
     event.preventDefault()
-    const form = event.currentTarget
     setChecked(true)
-    if (current === '' || passwordMistake(next) !== undefined || !(await action.run(change))) focusFirstInvalid(form)
+    if (current === '' || passwordMistake(next) !== undefined || !(await action.run(change))) showInvalid()
   }
 
   const { error } = action
@@ -54,7 +55,7 @@ function PasswordForm({ username }: { username: string }) {
     next: (checked ? passwordMistake(next) : undefined) ?? fieldSentence(error, 'new_password'),
   }
   return (
-    <form className="card narrow" noValidate aria-labelledby="password-heading" onSubmit={(event) => void submit(event)}>
+    <form ref={form} className="card narrow" noValidate aria-labelledby="password-heading" onSubmit={(event) => void submit(event)}>
       <h2 id="password-heading">Change password</h2>
       {/* For password managers: whose password this is. */}
       <input className="visually-hidden" type="text" autoComplete="username" value={username} readOnly tabIndex={-1} aria-hidden="true" />

@@ -3,8 +3,9 @@ import type { Post } from '../api/types'
 import { fieldSentence } from '../api/sentences'
 import { BusyButton } from '../components/busy-button'
 import { ErrorNotice } from '../components/error-notice'
-import { focusFirstInvalid, TextArea, TextField } from '../components/field'
+import { TextArea, TextField } from '../components/field'
 import { useAction } from '../hooks/action'
+import { useInvalidField } from '../hooks/invalid-field'
 import { useServices } from '../hooks/services'
 import { CONTENT_MAX, TITLE_MAX } from '../rules'
 
@@ -12,6 +13,7 @@ import { CONTENT_MAX, TITLE_MAX } from '../rules'
 export function Composer({ done }: { done: (post: Post) => void }) {
   const { api } = useServices()
   const action = useAction()
+  const [form, showInvalid] = useInvalidField()
   const [title, setTitle] = useState('')
   const [content, setContent] = useState('')
   const [checked, setChecked] = useState(false)
@@ -35,15 +37,14 @@ export function Composer({ done }: { done: (post: Post) => void }) {
   }
   const submit = async (event: SubmitEvent<HTMLFormElement>) => {
     event.preventDefault()
-    const form = event.currentTarget
     setChecked(true)
-    if (title.trim() === '' || content.trim() === '' || !(await action.run(publish))) focusFirstInvalid(form)
+    if (title.trim() === '' || content.trim() === '' || !(await action.run(publish))) showInvalid()
   }
 
   const missing = (value: string, sentence: string) => (checked && value.trim() === '' ? sentence : undefined)
   const left = CONTENT_MAX - content.length
   return (
-    <form className="card composer" noValidate aria-label="New post" onSubmit={(event) => void submit(event)}>
+    <form ref={form} className="card composer" noValidate aria-label="New post" onSubmit={(event) => void submit(event)}>
       <TextField
         label="Title"
         name="title"

@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
+import { flushSync } from 'react-dom'
 import type { Image, ImageStats } from '../api/types'
 import { LoadMore } from '../components/load-more'
 import { useNotify } from '../components/notify'
@@ -28,7 +29,7 @@ export function ImagesView() {
     notify(`${file.name} uploaded.`)
   })
   const deleted = (image: Image) => {
-    setOpen(null)
+    flushSync(() => setOpen(null))
     pages.remove(image)
     setChanges((count) => count + 1)
     notify('Image deleted.')
@@ -66,9 +67,9 @@ function Room({ changes }: { changes: number }) {
   return (
     <p className="room">
       <label htmlFor="room">
-        {bytes(stats.bytes)} of {bytes(stats.quota)} in use
+        {bytes(stats.bytes)} of {bytes(stats.quota.bytes)} in use
       </label>
-      <meter id="room" min={0} max={stats.quota} high={stats.quota * 0.9} value={stats.bytes} />
+      <meter id="room" min={0} max={stats.quota.bytes} high={stats.quota.bytes * 0.9} value={stats.bytes} />
     </p>
   )
 }

@@ -1,9 +1,10 @@
 import { type SubmitEvent, useState } from 'react'
 import { BusyButton } from '../components/busy-button'
 import { ErrorNotice } from '../components/error-notice'
-import { focusFirstInvalid, PasswordField, TextField } from '../components/field'
+import { PasswordField, TextField } from '../components/field'
 import { View } from '../components/view'
 import { useAction } from '../hooks/action'
+import { useInvalidField } from '../hooks/invalid-field'
 import { useServices, useSession } from '../hooks/services'
 import { Link, navigate } from '../router'
 
@@ -12,6 +13,7 @@ export function SignInView({ returnTo = '/' }: { returnTo?: string }) {
   const { session } = useServices()
   const state = useSession()
   const action = useAction()
+  const [form, showInvalid] = useInvalidField()
   const [username, setUsername] = useState('')
   const [password, setPassword] = useState('')
   const [checked, setChecked] = useState(false)
@@ -20,7 +22,7 @@ export function SignInView({ returnTo = '/' }: { returnTo?: string }) {
     event.preventDefault()
     setChecked(true)
     if (username.trim() === '' || password === '') {
-      focusFirstInvalid(event.currentTarget)
+      showInvalid()
       return
     }
     if (await action.run(() => session.signIn(username.trim(), password))) navigate(returnTo)
@@ -29,7 +31,7 @@ export function SignInView({ returnTo = '/' }: { returnTo?: string }) {
   const expired = state.status === 'signed-out' && state.expired
   return (
     <View title="Sign in" lead={expired ? 'Your session has ended. Please sign in again.' : undefined}>
-      <form className="card narrow" noValidate onSubmit={(event) => void submit(event)}>
+      <form ref={form} className="card narrow" noValidate onSubmit={(event) => void submit(event)}>
         <TextField
           label="Username"
           name="username"

@@ -3,10 +3,11 @@ import { fieldSentence } from '../api/sentences'
 import { ApiError } from '../api/problem'
 import { BusyButton } from '../components/busy-button'
 import { ErrorNotice } from '../components/error-notice'
-import { focusFirstInvalid, PasswordField, TextField } from '../components/field'
+import { PasswordField, TextField } from '../components/field'
 import { useNotify } from '../components/notify'
 import { View } from '../components/view'
 import { useAction } from '../hooks/action'
+import { useInvalidField } from '../hooks/invalid-field'
 import { useServices } from '../hooks/services'
 import { Link, navigate } from '../router'
 import { passwordMistake, usernameMistake } from '../rules'
@@ -15,6 +16,7 @@ export function SignUpView() {
   const { api, session } = useServices()
   const notify = useNotify()
   const action = useAction()
+  const [form, showInvalid] = useInvalidField()
   const [username, setUsername] = useState('')
   const [password, setPassword] = useState('')
   const [checked, setChecked] = useState(false)
@@ -33,10 +35,9 @@ export function SignUpView() {
   }
   const submit = async (event: SubmitEvent<HTMLFormElement>) => {
     event.preventDefault()
-    const form = event.currentTarget
     setChecked(true)
     const acceptable = usernameMistake(username) === undefined && passwordMistake(password) === undefined
-    if (!acceptable || !(await action.run(register))) focusFirstInvalid(form)
+    if (!acceptable || !(await action.run(register))) showInvalid()
   }
 
   const { error } = action
@@ -48,7 +49,7 @@ export function SignUpView() {
   const told = fields.username !== undefined || fields.password !== undefined
   return (
     <View title="Sign up">
-      <form className="card narrow" noValidate onSubmit={(event) => void submit(event)}>
+      <form ref={form} className="card narrow" noValidate onSubmit={(event) => void submit(event)}>
         <TextField
           label="Username"
           name="username"
