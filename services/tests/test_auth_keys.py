@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from slipway_auth.app import create_app
 from slipway_auth.keys import KeyRing, load_signing_key, load_verification_keys
-from slipway_auth.secret_files import ReloadMetrics
+from slipway_auth.secret_files import ReloadMetrics, SecretFiles
 from slipway_auth.service_keys import ServiceKeys, load_service_keys
 from slipway_auth.settings import Settings
 from slipway_kit.settings import SECRETS_DIR_VARIABLE, SettingsError
@@ -158,6 +160,26 @@ def test_service_keys_match_by_name_and_key_and_change() -> None:
     assert keys.match("api", "b" * 16)
     assert not keys.match("api", "a" * 16)
     assert not keys.match("image", "i" * 16)
+
+
+@given(st.lists(st.sampled_from(["1", "2", "3", "wrong", "", "worse"]), max_size=12))
+def test_whatever_is_written_the_last_good_one_is_in_force(texts: list[str]) -> None:
+    files = Files(number="0")
+    watched = SecretFiles(("number",), files.read, int, files.metrics)
+    good, present, failures = 0, "0", 0
+    for text in texts:
+        files.texts["number"] = text
+        changed = text != present
+        present = text
+        if text.isdecimal():
+            # Also when it is the value from before a wrong one: it was read again.
+            assert watched.reload() == changed
+            good = int(text)
+        else:
+            assert not watched.reload()
+            failures += changed
+        assert watched.value == good
+        assert files.failures == failures
 
 
 # The service, with files in place of the mounted secrets

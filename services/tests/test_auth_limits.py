@@ -27,12 +27,14 @@ from slipway_testing.redis import RedisServer
 
 WRONG = "wrong password"
 UNLIMITED = ONE_ADDRESS | {"limit_login_user": "", "limit_password_user": ""}
+# A busy machine must not look like a Redis that is away: then nothing is limited.
+PATIENT = {"redis_timeout": 10.0}
 
 
 @contextmanager
 def serving(platform: Platform, **changes: Any) -> Iterator[httpx2.Client]:
     """An auth with the given limits only, counting in keys that no other test has: its addresses and names are new."""
-    with platform.auth(**(UNLIMITED | changes)) as server, httpx2.Client(base_url=server.url) as client:
+    with platform.auth(**(UNLIMITED | PATIENT | changes)) as server, httpx2.Client(base_url=server.url) as client:
         yield client
 
 
@@ -216,7 +218,7 @@ def test_a_new_redis_does_not_know_the_scripts_and_learns_them(own_redis: RedisS
 
 @asynccontextmanager
 async def limiting(server: RedisServer, **scopes: str) -> AsyncIterator[RateLimits]:
-    values: dict[str, Any] = {"port": 3001, "public_url": PUBLIC_URL, **server.settings("auth")}
+    values: dict[str, Any] = {"port": 3001, "public_url": PUBLIC_URL, **PATIENT, **server.settings("auth")}
     registry = CollectorRegistry()
     redis = Redis(RedisSettings(**values), registry, "test")
     try:
@@ -245,17 +247,21 @@ async def test_what_is_refused_by_one_scope_does_not_count_in_the_next(redis_ser
 
 
 async def test_the_window_slides(redis_server: RedisServer) -> None:
-    """After a part of the window a part of the tries comes back, and not all of them at a full second."""
-    async with limiting(redis_server, address="4/2second") as limits:
+    """Half a window after one that was used up, half of the tries are back: not all, as at the turn of fixed ones."""
+    async with limiting(redis_server, address="6/100second") as limits:
         who = secrets.token_hex(6)
-        assert [await outcome(limits, address=who) for _ in range(4)] == [None] * 4
+        assert [await outcome(limits, address=who) for _ in range(6)] == [None] * 6
         wait = await outcome(limits, address=who)
-        assert wait is not None and 1 <= wait <= 2
-        await asyncio.sleep(2.9)
+        assert wait is not None and 90 <= wait <= 100
+        # The counter of a window lives for two, and counts less and less in the second: make it 150 s older.
+        with redis_server.admin() as redis:
+            (window,) = (key for key in redis.keys("auth:limits:*") if who in key)
+            assert 190 < redis.ttl(window) <= 200
+            redis.pexpire(window, 50_000)
         passed = 0
         while await outcome(limits, address=who) is None:
             passed += 1
-        assert 1 <= passed <= 3
+        assert passed in (3, 4)
 
 
 async def test_forgetting_what_is_not_limited_does_nothing(redis_server: RedisServer) -> None:

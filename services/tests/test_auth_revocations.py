@@ -18,7 +18,9 @@ from slipway_auth.cleanup import Cleanup
 from slipway_auth.repository import SessionRepository
 from slipway_auth.revocations import RevocationPublisher
 from slipway_auth.settings import Settings
+from slipway_kit import migrations
 from slipway_kit.database import Database
+from slipway_kit.migrations import load_migrations
 from slipway_kit.problems import Problem
 from slipway_kit.redis import Redis
 from slipway_kit.revocations import REVOKED_SESSIONS, Revocations
@@ -226,12 +228,32 @@ async def test_removal_in_pieces_and_beside_others(
 
 def test_the_release_before_this_one_works_on_the_new_schema(platform: Platform) -> None:
     """Expand first: 0002 only adds. What the first release does with its table still works."""
-    sql = (
-        "INSERT INTO users (username, password_hash) VALUES ($1, 'x') RETURNING id, username, password_hash, created_at"
-    )
+    sql = """
+        INSERT INTO users (username, password_hash) VALUES ($1, 'x')
+        ON CONFLICT (username) DO NOTHING RETURNING id, username, password_hash, created_at
+    """
     (row,) = platform.postgres.query("auth_db", sql, f"old-{time.time_ns()}")
-    (count,) = platform.postgres.query("auth_db", "DELETE FROM users WHERE id = $1 RETURNING 1 AS n", row["id"])
-    assert count["n"] == 1
+    sql = "UPDATE users SET password_hash = $3, updated_at = now() WHERE id = $1 AND password_hash = $2 RETURNING 1"
+    assert platform.postgres.query("auth_db", sql, row["id"], "x", "y")
+
+
+async def test_accounts_of_the_release_before_are_still_there(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"upgrade_{time.time_ns()}"
+    database = await asyncio.to_thread(platform.postgres.create_database, name, name, "a-password")
+    settings = Settings(**(platform.auth_settings | database))
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "load_migrations", lambda package: load_migrations(package)[:1])
+        assert await migrations.migrate(settings, "slipway_auth") == ["0001"]
+    connection = await platform.postgres.connect(name)
+    try:
+        await connection.execute("INSERT INTO users (username, password_hash) VALUES ('ada', 'x')")
+        assert await migrations.migrate(settings, "slipway_auth") == ["0002"]
+        assert await connection.fetchval("SELECT password_hash FROM users WHERE username = 'ada'") == "x"
+        assert await connection.fetchval("SELECT count(*) FROM sessions") == 0
+    finally:
+        await connection.close()
 
 
 def test_the_audit_log_says_who_did_what_and_no_secret(platform: Platform, account: User) -> None:

@@ -21,7 +21,7 @@ def parse_rate(text: str) -> RateLimitItem | None:
     except ValueError:
         rate = None
     if rate is None or rate.amount < 1 or any(separator in text for separator in ",;|"):
-        raise ValueError("a number, a slash and a time such as 10/5minutes; nothing for no limit")
+        raise ValueError("a number, a slash and a time, or nothing for no limit")
     return rate
 
 
