@@ -230,6 +230,8 @@ GENERATORS = {
     "user": lambda: "admin-" + random_text(8, string.ascii_lowercase + string.digits),
     "access_key": lambda: random_text(20, string.ascii_uppercase + string.digits),
     "ec_key": signing_key,
+    # Nothing, until somebody writes something there.
+    "text": lambda: "",
 }
 
 

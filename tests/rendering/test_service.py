@@ -39,7 +39,7 @@ SERVICES: dict[str, dict[str, Any]] = {
         "redis": {},
         "callers": ["shop"],
         "callees": ["postgres", "redis"],
-        "secrets": {"service_keys": "service_keys", "auth_signing_key": "auth_signing_key"},
+        "secrets": {"service_keys": "service_keys", "auth_signing_key": "auth_signing_key", "empty": "empty"},
     },
     "shop": {
         "redis": {"reads": ["auth:revoked-sessions"]},
@@ -61,7 +61,7 @@ VALUES = {
     "service_database_passwords": {"auth": "of-the-database"},
     "service_redis_passwords": {"auth": "of-auth-in-redis", "shop": "of-shop-in-redis"},
     "service_keys": {"shop": "the-key-of-shop"},
-    "service_secret_values": {"service_keys": {"shop": "the-key-of-shop"}, "auth_signing_key": "a pem"},
+    "service_secret_values": {"service_keys": {"shop": "the-key-of-shop"}, "auth_signing_key": "a pem", "empty": ""},
     "service_trusted_proxies": ["10.42.0.0/16", "10.0.0.0/8"],
 }
 
@@ -124,6 +124,7 @@ def test_who_proves_itself_gets_one_key_and_auth_gets_them_all(rendered: Any) ->
     assert files(documents, "shop")["service_key"] == "the-key-of-shop"
     assert json.loads(files(documents, "auth")["service_keys"]) == {"shop": "the-key-of-shop"}
     assert files(documents, "auth")["auth_signing_key"] == "a pem"
+    assert files(documents, "auth")["empty"] == ""
     assert "SERVICE_TOKENS_URL" not in environment(documents, "auth")
 
 

@@ -204,6 +204,15 @@ def test_half_of_a_pair_is_refused(store: Store) -> None:
     assert "half of the pair ca" in refusal(store)
 
 
+def test_a_text_is_empty_until_somebody_writes_it(store: Store) -> None:
+    wanted = [{"name": "auth_verification_keys", "kind": "text"}]
+    content, created = ensure(store, wanted)
+    assert (content, created) == ({"auth_verification_keys": ""}, ["auth_verification_keys"])
+    assert ensure(store, wanted)[1] == []
+    store.write({"auth_verification_keys": "a public key"})
+    assert ensure(store, wanted) == ({"auth_verification_keys": "a public key"}, [])
+
+
 def test_services_get_what_their_definition_asks_for(tmp_path: Path) -> None:
     both = "database: {name: image_db}\nbucket: images\n"
     definitions = {"auth": "database: {name: auth_db}\n", "image": both, "web": "port: 1\n"}
