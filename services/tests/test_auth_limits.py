@@ -28,7 +28,7 @@ from slipway_testing.redis import RedisServer
 WRONG = "wrong password"
 UNLIMITED = ONE_ADDRESS | {"limit_login_user": "", "limit_password_user": ""}
 # A busy machine must not look like a Redis that is away: then nothing is limited.
-PATIENT = {"redis_timeout": 10.0}
+PATIENT: dict[str, Any] = {"redis_timeout": 10.0}
 
 
 @contextmanager
