@@ -14,7 +14,7 @@ import secrets
 import string
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,7 @@ def signing_key() -> str:
 
 
 # Letters and digits alone: no value ever needs quoting in a URL, a shell or a configuration file.
-GENERATORS = {
+GENERATORS: dict[str, Callable[[], str]] = {
     "password": lambda: random_text(32),
     "token": lambda: secrets.token_hex(32),
     "user": lambda: "admin-" + random_text(8, string.ascii_lowercase + string.digits),
