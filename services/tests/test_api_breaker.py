@@ -167,10 +167,9 @@ def dying(platform: Platform) -> Iterator[httpx2.Client]:
     """A gateway whose auth gives no answer three times, is well for one, and then again not."""
     with (
         scripted(b"", b"", b"", plain(200, b"good"), b"") as upstream,
-        platform.api(auth_url=upstream.url, breaker_failures=3, breaker_open_seconds=0.5) as server,
+        platform.api(auth_url=upstream.url, breaker_failures=3, breaker_open_seconds=3) as server,
         httpx2.Client(base_url=server.url) as client,
     ):
-        client.headers["x-upstream"] = upstream.url
         yield client
 
 
@@ -190,12 +189,11 @@ def test_an_upstream_that_dies_and_comes_back(dying: httpx2.Client) -> None:
     for _ in range(3):
         assert_problem(login(dying), 502, "upstream-failed")
     assert state(dying) == "open"
-    started = time.monotonic()
     for _ in range(20):
         answer = login(dying)
         assert_problem(answer, 503, "upstream-unavailable")
-        assert answer.headers["retry-after"] == "1"
-    assert time.monotonic() - started < 0.5
+        assert 1 <= int(answer.headers["retry-after"]) <= 3
+    # Without having been asked.
     assert 'upstream_requests_total{outcome="refused",upstream="auth"} 20.0' in dying.get("/metrics").text
     # Others do not suffer, and it is told apart.
     assert dying.get("/api/v1/posts").status_code == 200
@@ -203,7 +201,8 @@ def test_an_upstream_that_dies_and_comes_back(dying: httpx2.Client) -> None:
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert health.json()["checks"]["auth"]["status"] == "down"
     assert health.json()["checks"]["image"]["status"] == "ok"
-    time.sleep(0.6)
+    time.sleep(3)
+    # The fourth call that the upstream sees.
     assert login(dying).status_code == 200
     assert state(dying) == "closed"
 

@@ -26,6 +26,55 @@ def test_register_and_login_through_the_gateway(api: httpx2.Client) -> None:
     assert api.get("/api/v1/auth/.well-known/jwks.json").json()["keys"]
 
 
+def test_a_session_through_the_gateway(api: httpx2.Client) -> None:
+    """With the cookie as a browser keeps it: sent to auth, rotated, gone after logging out."""
+    name, new = f"session-{time.time_ns()}", "another correct horse"
+    assert api.post("/api/v1/auth/register", json={"username": name, "password": PASSWORD}).status_code == 201
+    credentials = {"username": name, "password": PASSWORD, "refresh_token_in": "cookie"}
+    signed_in = api.post("/api/v1/auth/login", json=credentials)
+    cookie = signed_in.headers["set-cookie"]
+    assert cookie.startswith("slipway_refresh=")
+    assert "Path=/api/v1/auth" in cookie
+
+    def kept(answer: httpx2.Response) -> dict[str, str]:
+        return {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+
+    refreshed = api.post("/api/v1/auth/refresh", headers=kept(signed_in))
+    assert refreshed.status_code == 200, refreshed.text
+    token = {"Authorization": f"Bearer {refreshed.json()['access_token']}"}
+    assert api.get("/api/v1/posts/my", headers=token).status_code == 200
+    changed = {"current_password": PASSWORD, "new_password": new}
+    assert api.post("/api/v1/auth/password", json=changed, headers=token).status_code == 204
+    out = api.post("/api/v1/auth/logout", headers=kept(refreshed))
+    assert (out.status_code, out.content) == (204, b"")
+    assert api.post("/api/v1/auth/refresh", headers=kept(refreshed)).status_code == 401
+    # And what was signed in is out, here too.
+    deadline = time.monotonic() + 10
+    while api.get("/api/v1/posts/my", headers=token).status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_an_image_through_the_gateway(api: httpx2.Client, user: User, other_user: User) -> None:
+    picture = jpeg(width=640, height=480)
+    sent = api.post("/api/v1/images", files={"file": ("photo.jpg", picture, "image/jpeg")}, headers=user.headers)
+    assert sent.status_code == 201, sent.text
+    path = f"/api/v1/images/{sent.json()['filename']}"
+    head = api.head(path, headers=user.headers)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(picture)))
+    part = api.get(path, headers=user.headers | {"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, picture[10:20])
+    assert api.get(path, headers=user.headers | {"Range": "bytes=99999999-"}).status_code == 416
+    details = api.get(f"{path}/metadata", headers=user.headers)
+    assert (details.status_code, details.json()["width"]) == (200, 640)
+    small = api.get(f"{path}/160", headers=other_user.headers)
+    assert small.status_code == 200
+    assert 0 < len(small.content) < len(picture)
+    assert api.delete(path, headers=other_user.headers).status_code == 404
+    assert api.delete(path, headers=user.headers).status_code == 204
+    assert api.get(path, headers=user.headers).status_code == 404
+
+
 def test_errors_of_the_service_behind_come_through(api: httpx2.Client) -> None:
     answer = api.post("/api/v1/auth/login", json={"username": "nobody", "password": "x"})
     assert answer.status_code == 401

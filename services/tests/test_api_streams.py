@@ -143,7 +143,8 @@ def test_an_upstream_that_stops_in_the_middle(platform: Platform, user: User) ->
         started = time.monotonic()
         with pytest.raises(httpx2.RemoteProtocolError):
             httpx2.get(server.url + IMAGE, headers=user.headers)
-        assert time.monotonic() - started < 2
+        # And not when the upstream ends.
+        assert time.monotonic() - started < 10
         assert outcome(server.url, "broken") == 1
 
 
