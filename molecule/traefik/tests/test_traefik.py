@@ -100,10 +100,23 @@ def test_an_unknown_site_is_not_found(address: str, domain: str, trust: ssl.SSLC
     assert b"traefik" not in answer.body.lower()
 
 
-def test_only_the_api_is_behind_it(address: str, domain: str, trust: ssl.SSLContext) -> None:
-    assert ask(address, domain, "/api/v1/posts", trust).status == 200
-    for inside in ("/", "/health", "/metrics", "/dashboard/", "/ping", "/apix"):
-        assert ask(address, domain, inside, trust).status == 404, inside
+def test_the_api_the_page_and_demo_are_behind_it_and_nothing_else(
+    address: str, domain: str, trust: ssl.SSLContext
+) -> None:
+    assert "items" in ask(address, domain, "/api/v1/posts", trust).json()
+    assert ask(address, f"demo.{domain}", "/api/status", trust).status == 200
+    # What is none of the API's is the page, also where Traefik itself has something of that name.
+    for path in ("/", "/dashboard/", "/ping", "/apix", "/posts"):
+        answer = ask(address, domain, path, trust)
+        assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (200, "text/html"), path
+        assert b'<div id="root">' in answer.body, path
+
+
+def test_metrics_stay_inside(address: str, domain: str, trust: ssl.SSLContext) -> None:
+    for path in ("/metrics", "/api/metrics", "/api/v1/metrics"):
+        answer = ask(address, domain, path, trust)
+        assert answer.status == 404, path
+        assert b"# HELP" not in answer.body
 
 
 @pytest.mark.parametrize("port", [8000, 8080, 8443])
