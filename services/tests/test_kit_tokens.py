@@ -3,24 +3,30 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import httpx2
 import jwt
 import pytest
+import structlog
 from aiohttp import web
+from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from slipway_auth.keys import SigningKey
 from slipway_kit import tokens
+from slipway_kit.application import Runtime, build_app
 from slipway_kit.http_client import new_session
 from slipway_kit.problems import Problem
 from slipway_kit.redis import Redis
 from slipway_kit.revocations import REVOKED_SESSIONS, Revocations
-from slipway_kit.settings import RedisSettings
-from slipway_kit.tokens import InvalidTokenError, JwksCache, Verifier, parse_jwks
+from slipway_kit.settings import RedisSettings, ServiceSettings
+from slipway_kit.tokens import CurrentUser, InvalidTokenError, JwksCache, Verifier, parse_jwks
+from slipway_testing.checks import assert_problem
 from slipway_testing.redis import RedisServer
+from slipway_testing.servers import live
 from slipway_testing.settings import settings_of
 from slipway_testing.tokens import AUDIENCE, ISSUER, hostile, mint, new_key
 
@@ -217,6 +223,49 @@ def test_documents_without_a_usable_key(document: object) -> None:
 def test_keys_of_other_kinds_are_passed_over() -> None:
     key = new_key().public_jwk
     assert list(parse_jwks({"keys": [{"kty": "RSA", "kid": "a"}, key]})) == [key["kid"]]
+
+
+@pytest.fixture
+def signing_key() -> SigningKey:
+    return new_key()
+
+
+@pytest.fixture
+def client(signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx2.Client]:
+    verifier = verifier_with(CountedKeys(signing_key, monkeypatch))
+    router = APIRouter()
+
+    @router.get("/me")
+    async def me(user: CurrentUser) -> dict[str, Any]:
+        return {"name": user.username, "context": structlog.contextvars.get_contextvars()}
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        yield {"verifier": verifier}
+
+    runtime = Runtime.new("probe", settings_of(ServiceSettings))
+    app = build_app(runtime, title="t", description="d", routers=[router], lifespan=lifespan)
+    with live(app) as server, httpx2.Client(base_url=server.url) as client:
+        yield client
+
+
+def test_the_dependency(signing_key: SigningKey, client: httpx2.Client) -> None:
+    token = mint(signing_key, preferred_username="ada", sub="5a3d9a0e-3a4c-4b8e-9a57-0f4b1a0d7c11")
+    for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
+        answer = client.get("/me", headers={"Authorization": f"{scheme} {token}"}).json()
+        assert answer["name"] == "ada"
+        # For every line that is logged from here on.
+        assert answer["context"]["user_id"] == "5a3d9a0e-3a4c-4b8e-9a57-0f4b1a0d7c11"
+    for wrong in (None, "", "Bearer", token, f"Basic {token}", f"DPoP {token}"):
+        refused = client.get("/me", headers={} if wrong is None else {"Authorization": wrong})
+        assert_problem(refused, 401, "token-required")
+        assert refused.headers["www-authenticate"] == 'Bearer realm="slipway"'
+    for wrong in ("x", f"{token} {token}", f"{token}, Bearer {token}"):
+        refused = client.get("/me", headers={"Authorization": f"Bearer {wrong}"})
+        assert_problem(refused, 401, "invalid-token")
+        assert refused.headers["www-authenticate"] == 'Bearer realm="slipway", error="invalid_token"'
+    schemes = client.get("/openapi.json").json()["components"]["securitySchemes"]
+    assert schemes == {"AccessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 
 
 class CountedKeys:

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import aiohttp
 import structlog
 from fastapi import Depends, Request
-from fastapi.security import APIKeyHeader
+from fastapi.openapi.models import APIKey
+from fastapi.security.base import SecurityBase
 
 from slipway_kit.problems import Problem, unavailable
 from slipway_kit.tokens import InvalidTokenError, KeySource, Remembered, read_key_id, verified_claims
@@ -147,21 +148,30 @@ class ServiceCallers:
         return caller
 
 
-_header = APIKeyHeader(name="X-Service-Token", scheme_name="ServiceToken", auto_error=False)
+class ServiceToken(SecurityBase):
+    """The dependency that says which service calls, by `request.state.callers`, and its security scheme in OpenAPI.
+
+    None where `callers` asks nobody; 401 for everybody who is not one of them.
+    """
+
+    model = APIKey.model_validate({"in": "header", "name": "X-Service-Token"})
+    scheme_name = "ServiceToken"
+
+    async def __call__(self, request: Request) -> str | None:
+        callers: ServiceCallers = request.state.callers
+        if not callers.callers:
+            return None
+        token = request.headers.get(SERVICE_TOKEN_HEADER)
+        if not token:
+            raise _refused("service-token-required", "A service token is required: only services call this one.")
+        try:
+            return await callers.verify(token)
+        except InvalidTokenError as error:
+            log.info("service call refused", reason=str(error))
+            raise _refused("invalid-service-token", "The service token is not valid or has expired.") from None
 
 
-async def calling_service(request: Request, token: Annotated[str | None, Depends(_header)]) -> str | None:
-    """The service that calls, by `request.state.callers`; None where that asks nobody. 401 for everybody else."""
-    callers: ServiceCallers = request.state.callers
-    if not callers.callers:
-        return None
-    if not token:
-        raise _refused("service-token-required", "A service token is required: only services call this one.")
-    try:
-        return await callers.verify(token)
-    except InvalidTokenError as error:
-        log.info("service call refused", reason=str(error))
-        raise _refused("invalid-service-token", "The service token is not valid or has expired.") from None
+calling_service = ServiceToken()
 
 
 def _refused(code: str, detail: str) -> Problem:
