@@ -88,6 +88,16 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def named(root: int, name: str) -> list[int]:
+    """Processes below `root` whose program has this name (its first 15 characters)."""
+    found = []
+    for pid in descendants(root):
+        with suppress(OSError):
+            if (PROC / str(pid) / "comm").read_text().strip() == name[:15]:
+                found.append(pid)
+    return found
+
+
 @dataclass
 class Process:
     """A server under measurement, or one that helps."""

@@ -12,21 +12,23 @@ from bench.load import Request
 from bench.platform import Running
 
 POSTS = 60
-LOGINS = 10
+USERS = 10
 JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Requests by name, with the tokens they need."""
+    """Requests by name, with the tokens they need. Where tokens count there is one request for each user."""
 
     token: str
-    bare: Request
-    posts: Request
-    verify: Request
+    bare: list[Request]
+    posts: list[Request]
+    # The page after the first is not cached: it comes from the database each time.
+    next_posts: list[Request]
+    verify: list[Request]
     # Straight to the image service, as the gateway asks it.
-    metadata: Request
-    demo: Request
+    metadata: list[Request]
+    demo: list[Request]
     logins: list[Request]
     # Everyday work, through the gateway.
     mixed: list[Request]
@@ -37,36 +39,41 @@ def prepare(running: Running) -> Prepared:
         httpx2.Client(base_url=running.urls["auth"], timeout=20) as auth,
         httpx2.Client(base_url=running.urls["api"], timeout=20) as api,
     ):
-        credentials = [_register(auth) for _ in range(LOGINS)]
-        token = str(_checked(auth.post("/login", json=credentials[0])).json()["access_token"])
-        bearer = {"Authorization": f"Bearer {token}"}
+        credentials = [_register(auth) for _ in range(USERS)]
+        tokens = [str(_checked(auth.post("/login", json=user)).json()["access_token"]) for user in credentials]
+        bearers = [{"Authorization": f"Bearer {token}"} for token in tokens]
         for number in range(POSTS):
-            _checked(api.post("/api/v1/posts", json=_post(number), headers=bearer))
+            _checked(api.post("/api/v1/posts", json=_post(number), headers=bearers[0]))
+        cursor = str(_checked(api.get("/api/v1/posts")).json()["next_cursor"])
         file = {"file": ("photo.jpg", jpeg(width=1200, height=900), "image/jpeg")}
-        filename = str(_checked(api.post("/api/v1/images", files=file, headers=bearer)).json()["filename"])
+        filename = str(_checked(api.post("/api/v1/images", files=file, headers=bearers[0])).json()["filename"])
         asked = auth.post("/service-tokens", json={"audience": "image"}, auth=("api", running.service_keys["api"]))
         service = {"X-Service-Token": str(_checked(asked).json()["token"])}
     posts = Request("GET", "/api/v1/posts")
-    metadata = Request("GET", f"/images/{filename}/metadata", bearer | service)
-    verify = Request("POST", "/verify", JSON, json.dumps({"token": token}))
-    through = Request("GET", f"/api/v1{metadata.path}", bearer)
+    path = f"/images/{filename}/metadata"
+    verify = [Request("POST", "/verify", JSON, json.dumps({"token": token})) for token in tokens]
     return Prepared(
-        token=token,
-        bare=Request("GET", "/"),
-        posts=posts,
+        token=tokens[0],
+        bare=[Request("GET", "/")],
+        posts=[posts],
+        next_posts=[Request("GET", f"/api/v1/posts?cursor={cursor}")],
         verify=verify,
-        metadata=metadata,
-        demo=Request("GET", "/api/data"),
+        metadata=[Request("GET", path, bearer | service) for bearer in bearers],
+        demo=[Request("GET", "/api/data")],
         logins=[Request("POST", "/login", JSON, json.dumps(user)) for user in credentials],
         mixed=[
-            posts,
-            through,
-            Request("GET", "/api/v1/posts/my", bearer),
-            Request("POST", "/api/v1/auth/verify", JSON, verify.body),
-            posts,
-            through,
-            Request("GET", "/api/v1/images", bearer),
-            Request("POST", "/api/v1/posts", JSON | bearer, json.dumps(_post(0))),
+            request
+            for bearer, check in zip(bearers, verify, strict=True)
+            for request in (
+                posts,
+                Request("GET", f"/api/v1{path}", bearer),
+                Request("GET", "/api/v1/posts/my", bearer),
+                Request("POST", "/api/v1/auth/verify", JSON, check.body),
+                posts,
+                Request("GET", f"/api/v1{path}", bearer),
+                Request("GET", "/api/v1/images", bearer),
+                Request("POST", "/api/v1/posts", JSON | bearer, json.dumps(_post(0))),
+            )
         ],
     )
 
