@@ -47,6 +47,11 @@ async def ping(client: redis.asyncio.Redis) -> bool:
     return bool(await client.ping())
 
 
+def end_of_pause(client: Redis) -> None:
+    """As if the second had passed."""
+    client._try_at = 0.0
+
+
 def unavailable(registry: CollectorRegistry, operation: str = "probe") -> float:
     return registry.get_sample_value("redis_unavailable_total", {"operation": operation}) or 0
 
@@ -95,7 +100,7 @@ async def test_a_mistake_of_the_program_is_not_hidden(redis_server: RedisServer)
 
 
 async def test_it_may_be_away_and_come_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 1000)
     async with opened(own_redis.settings("auth")) as (client, registry):
         assert await client.attempt("probe", ping, False) is True
         own_redis.stop()
@@ -106,14 +111,15 @@ async def test_it_may_be_away_and_come_back(own_redis: RedisServer, monkeypatch:
         own_redis.start()
         # Still in the pause.
         assert await client.attempt("probe", ping, False) is False
-        await asyncio.sleep(0.21)
+        end_of_pause(client)
         assert await client.attempt("probe", ping, False) is True
         # Connections that the restart has broken are noticed before they are used.
         assert await asyncio.gather(*(client.attempt("probe", ping, False) for _ in range(20))) == [True] * 20
         assert unavailable(registry) == 2
 
 
-async def test_a_dead_one_costs_nothing() -> None:
+async def test_a_dead_one_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 1000)
     tries = 0
 
     async def counted(client: redis.asyncio.Redis) -> bool:
@@ -126,18 +132,16 @@ async def test_a_dead_one_costs_nothing() -> None:
         async with opened(values, redis_timeout=0.1) as (client, registry):
             started = time.monotonic()
             assert await client.attempt("probe", counted, False) is False
-            first = time.monotonic() - started
-            assert 0.09 < first < 0.5
-            started = time.monotonic()
+            assert time.monotonic() - started > 0.09
             for _ in range(1000):
                 assert await client.attempt("probe", counted, False) is False
-            assert time.monotonic() - started < 0.1
+            # None of them waited: none of them tried.
             assert tries == 1
             assert unavailable(registry) == 1001
 
 
 async def test_after_the_pause_one_caller_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 0.15)
+    monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 1000)
     tries = 0
 
     async def counted(client: redis.asyncio.Redis) -> bool:
@@ -149,7 +153,7 @@ async def test_after_the_pause_one_caller_tries(monkeypatch: pytest.MonkeyPatch)
         values = {"redis_host": "127.0.0.1", "redis_port": port, "redis_user": "auth", "redis_password": "x"}
         async with opened(values, redis_timeout=0.05) as (client, _):
             await client.attempt("probe", counted, False)
-            await asyncio.sleep(0.16)
+            end_of_pause(client)
             await asyncio.gather(*(client.attempt("probe", counted, False) for _ in range(50)))
             assert tries == 2
 
@@ -166,7 +170,7 @@ async def test_a_full_pool_degrades_instead_of_waiting(
     monkeypatch.setattr(kit_redis, "CONNECTIONS", 1)
 
     monkeypatch.setattr(kit_redis, "PAUSE_SECONDS", 0.01)
-    async with opened(redis_server.settings("auth"), redis_timeout=0.05) as (client, _):
+    async with opened(redis_server.settings("auth"), redis_timeout=0.5) as (client, _):
         pool = client.client.connection_pool
         taken = await pool.get_connection()  # type: ignore[no-untyped-call]
         assert await client.attempt("probe", ping, False) is False

@@ -86,16 +86,17 @@ async def test_what_is_known_outlives_redis(own_redis: RedisServer) -> None:
         await asyncio.sleep(0.05)
         age = registry.get_sample_value("revocations_age_seconds")
         assert age is not None
-        assert 0.05 <= age < 10
+        assert age >= 0.05
         assert registry.get_sample_value("redis_unavailable_total", {"operation": "revocations"}) == 1
         # It comes back empty; auth writes everything again, with the old times.
         own_redis.start()
         revoke(own_redis, "written-again", ago=800)
         await asyncio.sleep(0.05)
+        looking = time.monotonic()
         await copy.look()
         assert copy.revoked("known")
         assert copy.revoked("written-again")
-        assert copy.age() < 0.05
+        assert copy.age() <= time.monotonic() - looking
 
 
 async def test_old_times_are_found_without_a_failure_too(

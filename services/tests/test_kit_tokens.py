@@ -44,7 +44,7 @@ class FakeAuth:
     async def answer(self, _: web.Request) -> web.Response:
         self.asked += 1
         if self.hangs:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
         if self.away:
             return web.Response(status=503)
         return web.json_response({"keys": self.keys})
@@ -168,7 +168,7 @@ async def test_nobody_waits_for_newer_keys() -> None:
         started = time.monotonic()
         for _ in range(10):
             await verifier.verify(mint(key))
-        assert time.monotonic() - started < 0.25
+        assert time.monotonic() - started < 0.9
         # One asks for all of them.
         await settled(verifier)
         assert auth.asked == 2

@@ -46,6 +46,8 @@ class RedisServer:
             "redis_port": self.port,
             "redis_user": user,
             "redis_password": self.passwords[user],
+            # A busy machine is not a dead Redis.
+            "redis_timeout": 3.0,
         }
 
     def admin(self) -> "redis.Redis":
