@@ -83,7 +83,7 @@ class AccountService:
                 raise _wrong_credentials()
             grant = await self._sessions.start(user, await self._renewed(user, password))
             if grant is not None:
-                audit("login accepted", user_id=str(user.id))
+                audit("login accepted", user_id=str(user.id), session_id=str(grant.session_id))
                 return grant
         raise _wrong_credentials()
 

@@ -20,8 +20,9 @@ from slipway_auth.tokens import TokenIssuer
 
 @dataclass(frozen=True)
 class Grant:
-    """What a client gets. Times are seconds from now."""
+    """What a client gets, and for which session. Times are seconds from now."""
 
+    session_id: UUID
     access_token: str
     expires_in: int
     refresh_token: str
@@ -58,7 +59,6 @@ class Sessions:
         if session is None:
             return None
         self._started.inc()
-        audit("session started", user_id=str(user.id), session_id=str(session.id))
         return self._grant(session.id, user.id, user.username, token, session.refresh_expires_at)
 
     async def refresh(self, token: str | None, address: str) -> Grant:
@@ -110,4 +110,5 @@ class Sessions:
 
     def _grant(self, session_id: UUID, user_id: UUID, username: str, token: str, expires_at: datetime) -> Grant:
         left = int((expires_at - datetime.now(UTC)).total_seconds())
-        return Grant(self._tokens.issue(user_id, username, session_id), self._tokens.lifetime, token, max(left, 1))
+        access = self._tokens.issue(user_id, username, session_id)
+        return Grant(session_id, access, self._tokens.lifetime, token, max(left, 1))

@@ -7,7 +7,16 @@ from uuid import UUID
 
 import jwt
 from slipway_kit.service_tokens import LIFETIME_SECONDS, SERVICE_TOKEN_TYPE, audience_of
-from slipway_kit.tokens import ALGORITHM, TOKEN_TYPE, InvalidTokenError, Principal, read_key_id, verify_with
+from slipway_kit.tokens import (
+    ALGORITHM,
+    REMEMBERED,
+    TOKEN_TYPE,
+    InvalidTokenError,
+    Principal,
+    Remembered,
+    read_key_id,
+    verify_with,
+)
 
 from slipway_auth.keys import KeyRing
 
@@ -20,6 +29,7 @@ class TokenIssuer:
         self._issuer = issuer
         self._audience = audience
         self.lifetime = lifetime
+        self._remembered: Remembered[Principal] = Remembered(keys, REMEMBERED)
 
     def issue(self, user_id: UUID, username: str, session_id: UUID) -> str:
         """An access token (RFC 9068): who, and by which session, so that it can be revoked with it."""
@@ -32,11 +42,17 @@ class TokenIssuer:
 
     async def verify(self, token: str) -> Principal:
         """Whose access token this is, by its signature and claims alone; InvalidTokenError says what is wrong."""
-        principal = verify_with(await self.keys.get(read_key_id(token)), token, self._issuer, self._audience)
+        remembered = await self._remembered.get(token)
+        if remembered is not None:
+            return remembered
+        kid = read_key_id(token)
+        key = await self.keys.get(kid)
+        principal = verify_with(key, token, self._issuer, self._audience)
         try:
             UUID(principal.session_id)
         except ValueError:
             raise InvalidTokenError("sid is not that of a session") from None
+        self._remembered.put(token, kid, key, principal.expires_at, principal)
         return principal
 
     def _sign(self, type_: str, audience: str, lifetime: int, claims: dict[str, Any]) -> str:
