@@ -1,13 +1,16 @@
 """Header hygiene: what services behind believe comes from the gateway alone."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import jwt
 import pytest
 from slipway_testing import upstreams
+from slipway_testing.gateways import gateway
 from slipway_testing.platform import Platform, User
 from slipway_testing.servers import live_asgi
+from starlette.types import Receive, Scope, Send
 
 FORGED = {
     "X-User-Id": "admin",
@@ -107,3 +110,28 @@ def test_names_and_values_beyond_ascii(echo: httpx2.Client) -> None:
 def test_several_headers_of_a_name_stay_several(echo: httpx2.Client) -> None:
     answer = echo.get(PATHS["auth"], headers=[("Accept-Language", "de"), ("Accept-Language", "en")])
     assert [value for name, value in answer.json()["headers"] if name == "accept-language"] == ["de", "en"]
+
+
+async def collecting(scope: Scope, receive: Receive, send: Send) -> None:
+    """A collector that takes everything and keeps nothing."""
+    await upstreams.read_body(receive)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_a_trace_goes_on_behind_the_gateway(platform: Platform, tmp_path: Path) -> None:
+    """With tracing on the gateway's own call is the parent of what follows; off, the client's header goes along."""
+    sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    with live_asgi(upstreams.echo) as upstream, live_asgi(collecting) as collector:
+        for endpoint in ({}, {"otel_exporter_otlp_endpoint": collector.url}):
+            with (
+                gateway(platform, tmp_path, auth_url=upstream.url, **endpoint) as (url, _),
+                httpx2.Client(base_url=url) as client,
+            ):
+                (parent,) = seen_by(client, PATHS["auth"], sent)["traceparent"]
+            _, trace, span, _ = parent.split("-")
+            assert trace == TRACE
+            assert (span == "b7ad6b7169203331") == (not endpoint)

@@ -2,23 +2,17 @@
 
 import asyncio
 import hashlib
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from slipway_testing.checks import assert_problem
+from slipway_testing.gateways import gateway
 from slipway_testing.platform import Platform, User
-from slipway_testing.processes import free_port
 from slipway_testing.servers import live_asgi
 from slipway_testing.upstreams import slow
 from starlette.types import Receive, Scope, Send
@@ -55,34 +49,6 @@ async def stopping(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(30)
 
 
-@contextmanager
-def gateway(platform: Platform, image: str, directory: Path) -> Iterator[tuple[str, int]]:
-    """In a process of its own, so that its memory can be told from that of the test: URL and process id."""
-    settings: dict[str, Any] = platform.api_settings | {"image_url": image, "port": free_port(), "host": "127.0.0.1"}
-    secrets = [name for name in settings if name.endswith(("_password", "_key"))]
-    for name in secrets:
-        (directory / name).write_text(settings[name])
-    variables = {name.upper(): str(value) for name, value in settings.items() if name not in secrets}
-    path = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "SLIPWAY_SECRETS_DIR": str(directory)}
-    command = [sys.executable, "-m", "slipway_api"]
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=path | variables, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        url = f"http://127.0.0.1:{settings['port']}"
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx2.get(f"{url}/health/live")
-                break
-            except httpx2.TransportError:
-                assert process.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
-                time.sleep(0.05)
-        yield url, process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-
-
 def peak(pid: int) -> int:
     """The most memory that the process ever had, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -91,7 +57,7 @@ def peak(pid: int) -> int:
 
 def test_a_hundred_megabytes_in(platform: Platform, user: User, tmp_path: Path) -> None:
     pieces = LARGE // len(PIECE)
-    with live_asgi(swallowing) as upstream, gateway(platform, upstream.url, tmp_path) as (url, pid):
+    with live_asgi(swallowing) as upstream, gateway(platform, tmp_path, image_url=upstream.url) as (url, pid):
         for headers in ({"Content-Length": str(LARGE)}, {}):
             # The first ones warm up what grows once.
             small = httpx2.post(f"{url}/api/v1/images", content=PIECE * 32, headers=user.headers)
@@ -109,7 +75,7 @@ def test_a_hundred_megabytes_in(platform: Platform, user: User, tmp_path: Path) 
 
 @pytest.mark.parametrize("pause", [0, 1], ids=["at once", "to a slow reader"])
 def test_a_hundred_megabytes_out(platform: Platform, user: User, tmp_path: Path, pause: float) -> None:
-    with live_asgi(giving) as upstream, gateway(platform, upstream.url, tmp_path) as (url, pid):
+    with live_asgi(giving) as upstream, gateway(platform, tmp_path, image_url=upstream.url) as (url, pid):
         httpx2.get(f"{url}/api/v1/images", headers=user.headers).close()
         before = peak(pid)
         with httpx2.stream("GET", url + IMAGE, headers=user.headers, timeout=60) as answer:
