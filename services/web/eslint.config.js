@@ -35,5 +35,6 @@ export default tseslint.config(
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
     },
   },
+  { files: ['public/*.js'], languageOptions: { globals: globals.browser, sourceType: 'script' } },
   { files: ['*.config.ts', 'tests/**'], languageOptions: { globals: globals.node } },
 )

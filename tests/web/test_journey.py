@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from slipway_testing.images import jpeg
 
 from tests.web.conftest import Site
-from tests.web.support.browser import fill_by_keyboard, focused, inspect, tab_to
+from tests.web.support.browser import eventually, fill_by_keyboard, focused, inspect, tab_to
 
 NEW_PASSWORD = "battery staple horse"
 
@@ -73,7 +73,7 @@ def test_from_sign_up_to_the_thumbnail_by_keyboard(page: Page, site: Site, tmp_p
     thumbnail = page.get_by_role("list", name="Your images").get_by_role("img")
     expect(thumbnail).to_have_count(1)
     expect(thumbnail).to_have_attribute("src", re.compile(f"^blob:{site.url}/"))
-    page.wait_for_function("document.querySelector('.gallery img').naturalWidth > 0")
+    eventually(page, "document.querySelector('.gallery img').naturalWidth > 0")
     assert page.evaluate("document.querySelector('.gallery img').naturalWidth") == 480
     expect(page.get_by_text("in use")).to_be_visible()
     inspect(page, "images")

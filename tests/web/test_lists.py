@@ -9,7 +9,7 @@ from slipway_testing.images import encoded
 from slipway_testing.platform import Platform
 
 from tests.web.conftest import Account, Site
-from tests.web.support.browser import DESKTOP, PHONE, focused, inspect
+from tests.web.support.browser import DESKTOP, PHONE, eventually, focused, inspect
 from tests.web.support.steps import open_view, sign_in
 
 WORDS = "The tide turns at noon, and whoever wants to leave the harbour has an hour. "
@@ -61,7 +61,7 @@ def test_images_by_the_page(page: Page, site: Site, member: Account, platform: P
     open_view(page, "Images")
     pictures = page.get_by_role("list", name="Your images").get_by_role("img")
     expect(pictures).to_have_count(24)
-    page.wait_for_function("[...document.querySelectorAll('.gallery img')].every(img => img.naturalWidth > 0)")
+    eventually(page, "[...document.querySelectorAll('.gallery img')].every(img => img.naturalWidth > 0)")
     inspect(page, "images-many")
     page.get_by_role("button", name="Load more").click()
     expect(pictures).to_have_count(25)

@@ -65,7 +65,7 @@ def test_assets_are_kept_for_good_and_the_page_is_not(page_server: Nginx, page_f
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-@pytest.mark.parametrize("path", ["/", "/favicon.svg", "/health", "/assets/nothing.js", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/favicon.svg", "/reload.js", "/health", "/assets/nothing.js", "/metrics"])
 def test_every_answer_has_the_policy(page_server: Nginx, path: str) -> None:
     answer = get(page_server, path)
     assert policy_of(answer) == POLICY
@@ -153,6 +153,7 @@ def test_lines_are_those_of_the_services(page_server: Nginx) -> None:
     lines = [json.loads(line) for line in page_server.log.read_text().splitlines()]
     mine = next(line for line in lines if line["request_id"] == "request-of-this-test")
     assert mine["trace_id"] == trace
+    assert mine["path"] == "/sign-in"
     assert (mine["event"], mine["service"], mine["method"], mine["status"]) == ("request", "web", "GET", 200)
     assert not [line for line in lines if "typed-into" in json.dumps(line)]
     assert not [line for line in lines if line["path"] in ("/health", "/metrics")]

@@ -106,6 +106,30 @@ def test_a_session_that_was_ended_elsewhere(page: Page, site: Site, member: Acco
     expect(page).to_have_url(re.compile("/account$"))
 
 
+def test_a_session_that_ends_while_somebody_writes(page: Page, new_site: Callable[..., Any], watch: Watch) -> None:
+    """What was written is there again after signing in, for its author alone."""
+    watch.expect("status of 401")
+    with new_site(auth=SHORT) as site:
+        member, somebody = site.new_account(), site.new_account()
+        sign_in(page, site.url, member.username, member.password)
+        site.query("auth_db", REVOKE, member.username)
+        write_post(page, "A long story", "It took an hour.")
+        expect(page.get_by_role("alert").filter(has_text="Your session has ended.")).to_be_visible()
+        inspect(page, "session-ended-posts")
+        for who, text in ((somebody, ""), (member, "It took an hour.")):
+            page.get_by_role("main").get_by_role("link", name="Sign in").click()
+            page.get_by_label("Username").fill(who.username)
+            page.get_by_label("Password", exact=True).fill(who.password)
+            page.keyboard.press("Enter")
+            expect(page.get_by_label("Text")).to_have_value(text)
+            if who is somebody:
+                open_view(page, "Account")
+                page.get_by_role("button", name="Sign out").click()
+                expect(page.get_by_role("heading", name="Posts", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Publish").click()
+        expect(page.get_by_role("article").filter(has_text="It took an hour.")).to_be_visible()
+
+
 def test_another_user_in_another_tab(
     page: Page, context: BrowserContext, site: Site, member: Account, watch: Watch
 ) -> None:

@@ -18,6 +18,9 @@ const session = new Session({
 })
 const api = new Api(session, fetchHere)
 
+// Counted by public/reload.js: now that this runs, nothing is missing.
+sessionStorage.removeItem('slipway.reloads')
+
 const root = document.getElementById('root')
 if (root === null) throw new Error('index.html: found no element with the id root')
 createRoot(root).render(

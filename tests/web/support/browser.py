@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,6 +69,14 @@ def inspect(page: Page, name: str) -> None:
         assert len(found["passes"]) > 5
         overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert overflow <= 0, f"{name}: {overflow} pixels wider than the window"
+
+
+def eventually(page: Page, expression: str, seconds: float = 15) -> None:
+    """Asks until the expression is true. Playwright's own waiting evaluates text in the page, against its policy."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"after {seconds:g} s still not true: {expression}"
+        page.wait_for_timeout(50)
 
 
 def _violation(entry: dict[str, Any]) -> str:

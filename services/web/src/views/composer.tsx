@@ -9,19 +9,25 @@ import { useInvalidField } from '../hooks/invalid-field'
 import { useServices } from '../hooks/services'
 import { CONTENT_MAX, TITLE_MAX } from '../rules'
 
+/** What is being written and by whom: a session that ends meanwhile, or a look at another view, does not take it away. */
+let draft = { userId: '', title: '', content: '' }
+
 /** Where posts are written. What was written stays until the server has it. */
-export function Composer({ done }: { done: (post: Post) => void }) {
+export function Composer({ userId, done }: { userId: string; done: (post: Post) => void }) {
   const { api } = useServices()
   const action = useAction()
   const [form, showInvalid] = useInvalidField()
-  const [title, setTitle] = useState('')
-  const [content, setContent] = useState('')
+  const mine = draft.userId === userId
+  const [title, setTitle] = useState(mine ? draft.title : '')
+  const [content, setContent] = useState(mine ? draft.content : '')
   const [checked, setChecked] = useState(false)
   // One key per draft: sending it again after a lost answer does not publish it twice.
   const key = useRef<string | null>(null)
 
-  const write = (set: (value: string) => void) => (value: string) => {
-    set(value)
+  const write = (what: { title: string } | { content: string }) => {
+    draft = { userId, title, content, ...what }
+    setTitle(draft.title)
+    setContent(draft.content)
     key.current = null
     setChecked(false)
     action.clear()
@@ -32,6 +38,7 @@ export function Composer({ done }: { done: (post: Post) => void }) {
     key.current = null
     setTitle('')
     setContent('')
+    draft = { userId, title: '', content: '' }
     setChecked(false)
     done(post)
   }
@@ -49,7 +56,7 @@ export function Composer({ done }: { done: (post: Post) => void }) {
         label="Title"
         name="title"
         value={title}
-        change={write(setTitle)}
+        change={(value) => write({ title: value })}
         maxLength={TITLE_MAX}
         autoComplete="off"
         error={missing(title, 'Please give it a title.') ?? fieldSentence(action.error, 'title')}
@@ -58,7 +65,7 @@ export function Composer({ done }: { done: (post: Post) => void }) {
         label="Text"
         name="content"
         value={content}
-        change={write(setContent)}
+        change={(value) => write({ content: value })}
         maxLength={CONTENT_MAX}
         rows={4}
         hint={left < 1000 ? `${left} characters left` : undefined}

@@ -26,9 +26,10 @@ export function PostsView() {
     </button>
   )
   return (
-    <View title="Posts" lead={user || state.status === 'resuming' ? undefined : <Invitation />}>
+    <View title="Posts" lead={state.status === 'signed-out' ? <Invitation expired={state.expired} /> : undefined}>
       {user && (
         <Composer
+          userId={user.id}
           done={(post) => {
             pages.prepend(post)
             notify('Post published.')
@@ -46,7 +47,14 @@ export function PostsView() {
   )
 }
 
-function Invitation() {
+function Invitation({ expired }: { expired: boolean }) {
+  if (expired) {
+    return (
+      <>
+        <span role="alert">Your session has ended.</span> <Link href="/sign-in">Sign in</Link> again to go on.
+      </>
+    )
+  }
   return (
     <>
       <Link href="/sign-up">Sign up</Link> or <Link href="/sign-in">sign in</Link> to write one, and to keep images here.

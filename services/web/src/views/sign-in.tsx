@@ -30,7 +30,7 @@ export function SignInView({ returnTo = '/' }: { returnTo?: string }) {
 
   const expired = state.status === 'signed-out' && state.expired
   return (
-    <View title="Sign in" lead={expired ? 'Your session has ended. Please sign in again.' : undefined}>
+    <View title="Sign in" lead={expired ? <span role="alert">Your session has ended. Please sign in again.</span> : undefined}>
       <form ref={form} className="card narrow" noValidate onSubmit={(event) => void submit(event)}>
         <TextField
           label="Username"

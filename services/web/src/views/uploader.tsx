@@ -1,4 +1,5 @@
 import { type DragEvent, useId, useState } from 'react'
+import { ApiError } from '../api/problem'
 import { ErrorNotice } from '../components/error-notice'
 import { bytes } from '../format'
 import type { Upload, Uploads } from '../hooks/uploads'
@@ -49,7 +50,7 @@ export function Uploader({ uploads }: { uploads: Uploads }) {
       <ul className="uploads" aria-label="Uploads">
         {uploads.list.map((upload) => (
           <li key={upload.id}>
-            <Row upload={upload} uploads={uploads} />
+            <Row upload={upload} uploads={uploads} removed={() => document.getElementById(id)?.focus()} />
           </li>
         ))}
       </ul>
@@ -57,7 +58,14 @@ export function Uploader({ uploads }: { uploads: Uploads }) {
   )
 }
 
-function Row({ upload, uploads }: { upload: Upload; uploads: Uploads }) {
+interface RowProps {
+  upload: Upload
+  uploads: Uploads
+  /** Called when its button, and the focus with it, is about to go. */
+  removed: () => void
+}
+
+function Row({ upload, uploads, removed }: RowProps) {
   const { id, file, status, sent, error } = upload
   const state = status === 'waiting' ? 'Waiting' : sent < 1 ? `${Math.floor(sent * 100)} %` : 'Processing…'
   return (
@@ -66,13 +74,25 @@ function Row({ upload, uploads }: { upload: Upload; uploads: Uploads }) {
         <span className="name">{file.name}</span>
         <span className="hint">{bytes(file.size)}</span>
         {status !== 'failed' && <span className="hint">{state}</span>}
-        <button type="button" className="quiet small" onClick={() => uploads.remove(id)}>
+        <button
+          type="button"
+          className="quiet small"
+          onClick={() => {
+            uploads.remove(id)
+            removed()
+          }}
+        >
           {status === 'failed' ? 'Dismiss' : 'Cancel'}
           <span className="visually-hidden"> {file.name}</span>
         </button>
       </p>
       {status !== 'failed' && <progress aria-label={`Upload of ${file.name}`} max={1} {...(sent < 1 ? { value: sent } : {})} />}
-      {status === 'failed' && <ErrorNotice error={error} retry={() => uploads.retry(id)} />}
+      {status === 'failed' && <ErrorNotice error={error} retry={mayHelp(error) ? () => uploads.retry(id) : undefined} />}
     </>
   )
+}
+
+/** Whether the same file could be taken later: when there is a connection again, or room. */
+function mayHelp(error: unknown): boolean {
+  return error instanceof ApiError && (error.temporary || error.code === 'quota-exceeded')
 }
