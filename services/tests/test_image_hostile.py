@@ -144,12 +144,12 @@ def test_a_webp_bomb_is_no_picture_either(image: httpx2.Client, user: User, widt
 def test_what_does_not_fit_into_memory_is_refused(
     image: httpx2.Client, user: User, width: int, height: int, code: str | None
 ) -> None:
-    """Below the limit of pixels, and still too large to make a variant of: 7.5 bytes for each, 120 MiB for all."""
+    """Below the limit of pixels, and still too large to make a variant of: 7.5 bytes for each, 104 MiB for all."""
     answer = upload(image, user, png_bomb(width, height))
     if code is None:
         assert answer.status_code == 201
     else:
-        assert "takes 121 MiB, more than 120" in assert_problem(answer, 422, code)["detail"]
+        assert "takes 121 MiB, more than 104" in assert_problem(answer, 422, code)["detail"]
 
 
 def test_texts_that_unpack_to_a_lot(image: httpx2.Client, user: User) -> None:

@@ -11,12 +11,12 @@ from slipway_image.rendering import render
 from slipway_kit.problems import Problem
 from slipway_testing.images import encoded
 
-LIMITS = Limits(50_000_000, 120 * 1024 * 1024)
+LIMITS = Limits(50_000_000, 104 * 1024 * 1024)
 ORIENTATION, MAKE, GPS = 0x0112, 0x010F, 0x8825
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def rendered(content: bytes, side: int = 2048, limits: Limits = LIMITS) -> Image.Image:
+def rendered(content: bytes, side: int = 1600, limits: Limits = LIMITS) -> Image.Image:
     """The variant of a file, opened; its bytes are in `info["bytes"]`."""
     format_ = sniff(content[:64])
     assert format_ is not None
@@ -130,7 +130,7 @@ TURNED_BY_CAMERA = {
 def test_the_picture_stands_upright(format_: str, orientation: int) -> None:
     seen, turn = quarters(80, 40), TURNED_BY_CAMERA[orientation]
     content = saved(seen.transpose(turn) if turn is not None else seen, format_, exif=camera_exif(orientation))
-    for side, size in ((2048, (80, 40)), (40, (40, 20))):
+    for side, size in ((1600, (80, 40)), (40, (40, 20))):
         picture = rendered(content, side)
         assert picture.size == size
         assert corners(picture) == [RED, GREEN, BLUE, WHITE]
@@ -179,7 +179,7 @@ def test_every_kind_of_pixel(mode: str, format_: str, kind: str) -> None:
         # Opaque in the middle, where the test looks.
         picture.putalpha(Image.radial_gradient("L").point(lambda value: 255 - value // 8).resize(picture.size))
     content = saved(picture, format_)
-    for side in (2048, 160):
+    for side in (1600, 160):
         variant = rendered(content, side)
         assert variant.mode == kind
         assert max(variant.size) == min(side, 300)

@@ -14,9 +14,9 @@ from slipway_image.completeness import is_complete
 
 # Enough for every signature below.
 HEAD_LENGTH = 64
-# The longest side of the largest variant. JPEGs are decoded at a half, quarter or eighth of their size when that is
-# still larger.
-LARGEST_SIDE = 2048
+# The longer side of the largest variant. JPEGs are decoded at a half, quarter or eighth of their size when that is
+# still larger. (Encoding WebP with transparency takes 25 bytes per pixel: 61 MiB at this size.)
+LARGEST_SIDE = 1600
 
 # Above Pillow's own limit (89 megapixels) it only warns; ours are lower, this is for what they might overlook.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)

@@ -29,8 +29,6 @@ JPEG_QUALITY = 82
 WEBP_QUALITY = 80
 # 0 (fast) to 6 (small). More takes several times as long, and memory: 25 bytes per pixel are 37 with 4.
 WEBP_METHOD = 0
-# For the same reason: 25 bytes for each pixel of the result, beside which decoding takes nothing any more.
-TRANSPARENT_SIDE = 1600
 
 # By EXIF: how the picture has to be turned to stand upright.
 _UPRIGHT = {
@@ -55,8 +53,8 @@ class Rendered:
 def render(source: IO[bytes], size: int, format_: Format, limits: Limits, side: int, out: IO[bytes]) -> Rendered:
     """Write the picture in `source` (`size` bytes) to `out`, at most `side` pixels on its longer side.
 
-    Of animations the first frame. JPEG; where there is transparency WebP, and at most TRANSPARENT_SIDE. Problem 422
-    for a picture that cannot be decoded or is above the limits.
+    Of animations the first frame. JPEG, or WebP where there is transparency. Problem 422 for a picture that cannot be
+    decoded or is above the limits.
     """
     try:
         image = open_within(source, size, format_, limits)
@@ -67,8 +65,6 @@ def render(source: IO[bytes], size: int, format_: Format, limits: Limits, side: 
     except (*BROKEN, *BOMBS):
         raise damaged() from None
     transparent = picture.mode == "RGBA"
-    if transparent:
-        side = min(side, TRANSPARENT_SIDE)
     picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=None)
     if turn is not None:
         picture = picture.transpose(turn)

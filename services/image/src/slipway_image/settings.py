@@ -50,14 +50,14 @@ class Settings(DatabaseSettings, RedisSettings, TokenSettings):
     quota_images: int = Field(1000, ge=1, description="images that one user may keep, 1 or more", examples=["1000"])
     # Variants that are made at a time, each in a thread and in memory of its own.
     variant_rendering: int = Field(1, ge=1, le=64, description="pictures at a time, 1 to 64", examples=["1"])
-    # What the largest picture may take while it is decoded. Times variant_rendering, and 110 MiB for everything else,
+    # What the largest picture may take while it is decoded. Times variant_rendering, and 140 MiB for everything else,
     # it has to fit into the memory of the pod. What would take more is refused when it is uploaded.
     variant_memory_bytes: int = Field(
-        120 * MEBIBYTE,
+        104 * MEBIBYTE,
         ge=MEBIBYTE,
         le=16 * 1024**3,
         description="bytes of memory for one picture, 1048576 to 17179869184",
-        examples=["125829120"],
+        examples=["109051904"],
     )
     # Less than the gateway waits for the first byte of an answer.
     variant_wait_seconds: Seconds = Field(8, description="seconds, above 0, at most 600", examples=["8"])
