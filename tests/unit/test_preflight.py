@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
+from preflight import platform  # noqa: E402
 from preflight.hosts import FACTS_SCRIPT, parse  # noqa: E402
+from preflight.inventory import Value  # noqa: E402
 from preflight.mistake import Mistake, in_order, show  # noqa: E402
 from preflight.schema import check, variables  # noqa: E402
 from preflight.yaml_files import read_inventory  # noqa: E402
@@ -151,3 +153,29 @@ def test_the_facts_script_runs_in_a_plain_shell() -> None:
     values = parse(done.stdout)
     names = ["os", "arch", "clock", "cgroup", "init", "memory_kib", "disk_free_kib", "inodes_free", "mount_options"]
     assert {name for name in [*names, "python"] if not values.get(name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("maximum", "limit", "found"),
+    [
+        ("128Mi", "256Mi", []),
+        ("1Gi", "2Gi", []),
+        (
+            "1Gi",
+            "2047Mi",
+            ["redis_maxmemory: found 1Gi with a limit of 2047Mi in redis_resources, wanted at most half"],
+        ),
+        (
+            "200Mi",
+            "384Mi",
+            ["redis_maxmemory: found 200Mi with a limit of 384Mi in redis_resources, wanted at most half"],
+        ),
+        ("200Mi", None, []),
+        (200, "384Mi", []),
+        ("200Mi", "much", []),
+    ],
+)
+def test_redis_has_room_for_a_copy_of_itself(maximum: object, limit: str | None, found: list[str]) -> None:
+    values = {"redis_maxmemory": maximum, "redis_resources": {"limits": {"memory": limit} if limit else {}}}
+    mistakes = platform.memory_mistakes(lambda name: Value(values[name], "all.yml:7"))
+    assert [str(mistake).removeprefix("all.yml:7: ").partition(" of that")[0] for mistake in mistakes] == found

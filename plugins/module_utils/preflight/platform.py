@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mist
     yield from network_mistakes(inventory, lookup)
     yield from domain_mistakes(lookup)
     yield from profile_mistakes(inventory, lookup)
+    yield from memory_mistakes(lookup)
     yield from service_mistakes(lookup, services)
 
 
@@ -95,6 +97,28 @@ def profile_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
                 f"at most one member on each host of {SERVER} and {AGENT}",
                 str(hosts),
             )
+
+
+def memory_mistakes(lookup: Lookup) -> Iterator[Mistake]:
+    """Redis copies itself to rewrite its file, and the copy counts too."""
+    maximum, resources = lookup("redis_maxmemory"), lookup("redis_resources").value
+    limits = resources.get("limits") if isinstance(resources, dict) else None
+    limit = limits.get("memory") if isinstance(limits, dict) else None
+    wanted, found = in_bytes(maximum.value), in_bytes(limit)
+    if wanted and found and found < 2 * wanted:
+        yield Mistake(
+            maximum.where,
+            "redis_maxmemory",
+            f"{maximum.value} with a limit of {limit} in redis_resources",
+            "at most half of that limit",
+            f"{max(found // 2**21, 1)}Mi",
+        )
+
+
+def in_bytes(quantity: object) -> int | None:
+    """Kubernetes' way to write an amount of memory; None for what the schema refuses."""
+    match = re.fullmatch(r"([1-9][0-9]*)([KMGT])i", str(quantity))
+    return int(match[1]) * 1024 ** (" KMGT".index(match[2])) if match else None
 
 
 def service_mistakes(lookup: Lookup, services: Path) -> Iterator[Mistake]:
