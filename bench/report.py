@@ -34,7 +34,9 @@ class Row:
 
 
 def number(value: float) -> str:
-    """As many digits as short runs can tell."""
+    """As many digits as short runs can tell; a question mark for what could not be measured."""
+    if math.isnan(value):
+        return "?"
     if value == int(value) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -119,8 +119,10 @@ def calm(bench: Bench, name: str, target: Target, top_rate: float) -> load.Resul
     service, requests = target
     wanted = top_rate * CALM_SHARE
     bench.running.alone(service)
-    # A first guess at the latency; what rate it really was is told beside the result.
+    # The pause depends on the latency, and the latency on the pause: a short run tells it well enough.
     pause = arithmetic.think_time_ms(CALM_CONNECTIONS, wanted, latency_ms=2)
+    tried = _wrk(bench, service, requests, CALM_CONNECTIONS, 1, pause)
+    pause = arithmetic.think_time_ms(CALM_CONNECTIONS, wanted, tried.mean_ms)
     result = _wrk(bench, service, requests, CALM_CONNECTIONS, bench.plan.calm_seconds, pause)
     bench.raw[f"{name}, calm"] = asdict(result) | {"wanted_rate": wanted}
     return result
