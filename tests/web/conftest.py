@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 import pytest
 import structlog
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from slipway_testing.fixtures import *  # noqa: F403
 from slipway_testing.platform import PASSWORD, Platform
 
-from tests.web.support.browser import PHONE, Watch, watched
+from tests.web.support.browser import Watch, profile, running_browser, watched
 from tests.web.support.servers import HOST, Nginx, built_page, open_directory, running_front, running_page
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -97,11 +97,8 @@ def site(new_site: Callable[..., Any]) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser(site: Site) -> Iterator[Browser]:
     """After the services: their preparation needs an event loop of its own in this thread."""
-    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+    with running_browser(HOST, "127.0.0.1") as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -113,14 +110,8 @@ def watch() -> Iterator[Watch]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(
-        viewport={"width": PHONE["width"], "height": PHONE["height"]},
-        ignore_https_errors=True,
-        reduced_motion="reduce",
-        locale="en-GB",
-    )
-    yield context
-    context.close()
+    with profile(browser) as context:
+        yield context
 
 
 @pytest.fixture

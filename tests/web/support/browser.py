@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[3]
 AXE = ROOT / "services" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -44,6 +44,29 @@ class Watch:
         assert not unexpected, "the page complained:\n" + "\n".join(unexpected)
         silent = [p for p in self.expected if not any(re.search(p, text) for text in self.complaints)]
         assert not silent, f"the test wanted these and they did not come: {silent}"
+
+
+@contextmanager
+def running_browser(host: str, address: str) -> Iterator[Browser]:
+    """Debian's Chromium, for which `host` is at `address`. As root, as tests in containers are, it has no sandbox."""
+    arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {host} {address}"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """Somebody's small phone, with no past. Its certificates are not what is tested here."""
+    context = browser.new_context(
+        viewport={"width": PHONE["width"], "height": PHONE["height"]},
+        ignore_https_errors=True,
+        reduced_motion="reduce",
+        locale="en-GB",
+    )
+    yield context
+    context.close()
 
 
 @contextmanager
