@@ -111,9 +111,13 @@ def test_everybody_comes_and_goes_with_the_same_picture(
     assert [key for key in minio.keys(BUCKET) if key.startswith(prefix)] == []
 
 
-def test_deleted_twice_at_the_same_time(image: httpx2.Client, user: User) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_deleted_twice_at_the_same_time(image: httpx2.Client, user: User, other_user: User, shared: bool) -> None:
     for _ in range(5):
-        name = stored(image, user, jpeg())["filename"]
+        picture = jpeg()
+        if shared:
+            stored(image, other_user, picture)
+        name = stored(image, user, picture)["filename"]
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: image.delete(f"/images/{name}", headers=user.headers), range(4)))  # noqa: B023
         assert sorted(answer.status_code for answer in answers) == [204, 404, 404, 404]

@@ -46,7 +46,7 @@ def largest(kind: str) -> bytes:
     """A picture of this kind that only just is not refused."""
     mode = "RGBA" if "transparent" in kind else "RGB"
     # Width (height is three quarters of it), format, how it is written.
-    width, format_, options = {
+    kinds: dict[str, tuple[int, str, dict[str, Any]]] = {
         "jpeg": (3199, "JPEG", {"quality": 70}),
         "jpeg, square": (3199, "JPEG", {"quality": 70}),
         "jpeg, 48 megapixels": (8000, "JPEG", {"quality": 50}),
@@ -58,7 +58,8 @@ def largest(kind: str) -> bytes:
         "webp, transparent": (3300, "WEBP", {"quality": 50, "method": 0}),
         "avif": (2670, "AVIF", {"quality": 50, "speed": 10, "subsampling": "4:4:4"}),
         "avif, transparent": (2670, "AVIF", {"quality": 50, "speed": 10, "subsampling": "4:4:4"}),
-    }[kind]
+    }
+    width, format_, options = kinds[kind]
     picture = noise(width, width if "square" in kind else width * 3 // 4, mode)
     out = io.BytesIO()
     (picture.quantize(255, kmeans=0) if format_ == "GIF" else picture).save(out, format_, **options)
@@ -143,7 +144,7 @@ def send(service: Service, headers: Mapping[str, str], number: int, body: memory
         + bytes(body[:6])
         + number.to_bytes(8, "big")
     )
-    pieces = [
+    pieces: list[bytes | memoryview] = [
         before,
         *(body[start : start + 256 * 1024] for start in range(14, len(body), 256 * 1024)),
         b"\r\n--cut--\r\n",
