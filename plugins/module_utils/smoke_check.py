@@ -34,6 +34,7 @@ CONNECT_SECONDS = 3
 # One request, the upload included. Far above what it takes, so that only something broken comes here.
 REQUEST_SECONDS = 30
 RETRY_SECONDS = 1
+RETRY_SECONDS_AT_MOST = 5.0
 # What an interrupted run left is removed by a later one; what a run beside this one works on is not.
 LEFTOVER_AGE = timedelta(minutes=15)
 
@@ -457,15 +458,17 @@ def check(target: Target) -> Result:
 def check_until(target: Target, deadline: float) -> Result:
     """Again and again until one run is green from its first step to its last, or `deadline` seconds are over."""
     began = time.monotonic()
-    attempts, registered = 0, False
+    attempts, registered, pause = 0, False, RETRY_SECONDS
     while True:
         attempts += 1
         result = check(target)
         registered = registered or result.registered
         result.attempts, result.registered, result.seconds = attempts, registered, time.monotonic() - began
-        if result.green or result.seconds + RETRY_SECONDS >= deadline:
+        if result.green or result.seconds + pause >= deadline:
             return result
-        time.sleep(RETRY_SECONDS)
+        time.sleep(pause)
+        # Each attempt logs in, and logins from one address are limited.
+        pause = min(pause * 1.5, RETRY_SECONDS_AT_MOST)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

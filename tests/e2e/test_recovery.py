@@ -30,7 +30,14 @@ def kill(cluster: Cluster, namespace: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("namespace", "name"),
-    [("auth", "auth"), ("api", "api"), ("image-storage", "image"), ("infrastructure", "postgres")],
+    [
+        ("auth", "auth"),
+        ("api", "api"),
+        ("image-storage", "image"),
+        ("web", "web"),
+        ("infrastructure", "postgres"),
+        ("infrastructure", "redis"),
+    ],
 )
 def test_green_again_after_a_pod_was_killed(
     cluster: Cluster, smoke_within: Callable[[float], float], namespace: str, name: str
