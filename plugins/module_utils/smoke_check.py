@@ -33,7 +33,7 @@ IMAGE_BYTES = 10_000_000
 CONNECT_SECONDS = 3
 # One request, the upload included. Far above what it takes, so that only something broken comes here.
 REQUEST_SECONDS = 30
-RETRY_SECONDS = 1
+RETRY_SECONDS = 1.0
 RETRY_SECONDS_AT_MOST = 5.0
 # What an interrupted run left is removed by a later one; what a run beside this one works on is not.
 LEFTOVER_AGE = timedelta(minutes=15)
