@@ -39,10 +39,10 @@ IdempotencyKey = Annotated[
 
 @router.head("", include_in_schema=False)
 @router.get("", response_model=PostPage, responses=problems(503) | NOT_MODIFIED)
-async def list_posts(
-    request: Request, posts: Posts, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None
-) -> Response:
+async def list_posts(request: Request, limit: Limit = DEFAULT_LIMIT, cursor: CursorText = None) -> Response:
     """All posts, newest first. Public."""
+    # Called and not depended on: a dependency costs as much as all parameters together, and this is the hot path.
+    posts = await _posts(request)
     return conditional.answer(request, await posts.newest(cursor, limit))
 
 
