@@ -1,5 +1,6 @@
 """Header hygiene: what services behind believe comes from the gateway alone."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from slipway_testing import upstreams
 from slipway_testing.gateways import gateway
 from slipway_testing.platform import Platform, User
+from slipway_testing.processes import free_port
 from slipway_testing.servers import live_asgi
 from starlette.types import Receive, Scope, Send
 
@@ -135,3 +137,22 @@ def test_a_trace_goes_on_behind_the_gateway(platform: Platform, tmp_path: Path) 
             _, trace, span, _ = parent.split("-")
             assert trace == TRACE
             assert (span == "b7ad6b7169203331") == (not endpoint)
+
+
+def test_nothing_of_it_is_in_the_log(platform: Platform, user: User, tmp_path: Path) -> None:
+    """Neither what clients prove themselves with nor what the gateway does, whether the call succeeds or not."""
+    secrets = {"Cookie": "slipway_refresh=hidden-cookie", "Idempotency-Key": "hidden-key"} | user.headers
+    body = {"username": "somebody", "password": "hidden-password"}
+    with live_asgi(upstreams.echo) as upstream:
+        changes = {"auth_url": upstream.url, "image_url": f"http://127.0.0.1:{free_port()}", "log_level": "debug"}
+        with gateway(platform, tmp_path, **changes) as (url, _), httpx2.Client(base_url=url, headers=secrets) as client:
+            told = client.post("/api/v1/auth/login?hidden=query", json=body).json()
+            assert client.get("/api/v1/images/stats").status_code == 503
+            assert client.post("/api/v1/posts", json={"title": "x", "content": "y"}).status_code == 201
+            assert client.get("/api/v1/posts/my", headers={"Authorization": "Bearer hidden"}).status_code == 401
+    (service_token,) = [value for name, value in told["headers"] if name == "x-service-token"]
+    log = (tmp_path / "log").read_text()
+    assert {"upstream failed", "token refused", "request"} <= {json.loads(line)["event"] for line in log.splitlines()}
+    own = [platform.api_settings[name] for name in ("database_password", "redis_password", "service_key")]
+    for secret in ("hidden", user.token, service_token, *own):
+        assert secret not in log
