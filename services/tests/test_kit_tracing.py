@@ -393,3 +393,4 @@ def test_a_lost_collector_is_said_once(collector: Collector) -> None:
     said = [line for line in lines if line.get("delivered") is False]
     assert len(said) == 1
     assert said[0]["level"] == "warning"
+    assert not [line for line in lines if str(line.get("logger", "")).startswith("opentelemetry")]

@@ -7,6 +7,7 @@ A request never waits for the collector: ended spans go into a bounded queue, wh
 collector is away the thread gives up batch by batch, and what does not fit into the queue is dropped.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -157,6 +158,9 @@ class _Exporter(SpanExporter):
     """Counts what arrived and what did not, and says each change in one line."""
 
     def __init__(self, endpoint: str, spans: Counter) -> None:
+        # They would say with every batch, and with every span of a full queue, what is said here once and counted.
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+        logging.getLogger("opentelemetry.sdk").setLevel(logging.ERROR)
         session = requests.Session()
         # A collector is a neighbour: no proxy, no .netrc.
         session.trust_env = False
