@@ -10,6 +10,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // Those of the packages that the page contains; they ask to be passed on.
+    license: { fileName: 'licenses.txt' },
   },
   server: {
     // `npm run dev` beside a gateway; where it listens says the variable API_URL.

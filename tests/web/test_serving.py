@@ -167,3 +167,9 @@ def test_the_recipe_builds_from_every_file_that_the_page_is_built_from() -> None
     copied = re.search(r"cp -R (.+) \"\$site\"", script)
     assert copied
     assert {f"services/web/{name}" for name in copied[1].split()} == {p for p in paths if p.startswith("services/web/")}
+
+
+def test_licenses_of_what_the_page_contains_come_with_it(page_server: Nginx) -> None:
+    answer = get(page_server, "/licenses.txt")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert {"react", "react-dom", "scheduler"} <= set(re.findall(r"^## (\S+) - ", answer.text, re.MULTILINE))
