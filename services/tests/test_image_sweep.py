@@ -59,7 +59,8 @@ def test_only_orphans_go(image: httpx2.Client, platform: Platform, user: User, m
     left = minio.keys(BUCKET)
     assert orphans & left == set()
     assert elsewhere in left
-    assert (done.fresh, done.looked_at) == (0, len(before - {elsewhere}))
+    # Other tests leave variants of old recipes behind: those go before anything is looked at.
+    assert (done.fresh, done.looked_at + done.old_variants) == (0, len(before - {elsewhere}))
     assert done.removed >= 2
     assert done.removed_bytes >= 12
     # With what was made of it, without doing anything again.
