@@ -92,6 +92,8 @@ def more_hostile(platform: Platform) -> dict[str, str]:
         "expired this second": mint(key, exp=now - 31, iat=now - 900),
         "valid from in a minute": mint(key, nbf=now + 60),
         "no sid": mint(key, sid=None),
+        "sid no text": raw_signed(key, {"alg": "ES256", "typ": "at+jwt", "kid": key.key_id}, claims() | {"sid": ["a"]}),
+        "sid empty": raw_signed(key, {"alg": "ES256", "typ": "at+jwt", "kid": key.key_id}, claims() | {"sid": ""}),
         "aud none": mint(key, aud=""),
         "iss with a slash": mint(key, iss="slipway-auth/"),
         "nested": mint(key).replace(".", "..", 1),

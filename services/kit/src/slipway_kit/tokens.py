@@ -88,13 +88,16 @@ def verified_claims(key: jwt.PyJWK, token: str, issuer: str, audience: str, requ
 
 def verify_with(key: jwt.PyJWK, token: str, issuer: str, audience: str) -> Principal:
     claims = verified_claims(key, token, issuer, audience, REQUIRED_CLAIMS)
+    if not isinstance(claims["sid"], str) or not claims["sid"]:
+        # A session without a name could never be revoked.
+        raise InvalidTokenError("sid is not the name of a session")
     try:
         return Principal(
             user_id=UUID(claims["sub"]),
             username=str(claims["preferred_username"]),
             token_id=str(claims["jti"]),
             expires_at=int(claims["exp"]),
-            session_id=str(claims["sid"]),
+            session_id=claims["sid"],
         )
     except ValueError as error:
         raise InvalidTokenError(str(error)) from None
