@@ -89,7 +89,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
-        "python": machine.python_version(),
+        "python": ".".join(machine.python_version_tuple()[:2]),
         "commit": commit.stdout.strip() or "unknown",
         "busy_before": round(busy_share(), 3),
     }

@@ -23,17 +23,17 @@ RESULTS = ROOT / ".cache" / "test-results"
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the tests: its name, its command, and whether it needs the lab."""
+    """One step of the tests: its name, its command, and when it runs."""
 
     name: str
     command: list[str]
-    lab: bool = False
+    full: bool = False  # not part of `test-fast`: needs the lab, or minutes
     required: bool = False  # what follows stands on it
 
 
-def pytest(name: str, *arguments: str, lab: bool = False) -> Stage:
+def pytest(name: str, *arguments: str, full: bool = False) -> Stage:
     """Return a stage that runs pytest and writes JUnit XML."""
-    return Stage(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments], lab)
+    return Stage(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments], full)
 
 
 def vitest(name: str) -> Stage:
@@ -57,13 +57,14 @@ def stages() -> list[Stage]:
         # The services are tested against the MinIO that the platform runs.
         Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"], required=True),
         # Fails below the branch coverage that pyproject.toml wants.
-        pytest("services", "services", "--cov"),
+        pytest("services", "services", "-m", "not slow", "--cov"),
         vitest("web-client"),
-        pytest("web", "tests/web"),
-        Stage("up", ["make", "--no-print-directory", "up"], lab=True, required=True),
-        pytest("preflight-lab", "tests/preflight", "-m", "lab", lab=True),
-        *(Stage(f"molecule-{name}", ["molecule", "test", "-s", name], lab=True) for name in molecule_scenarios()),
-        pytest("end-to-end", "tests/e2e", lab=True),
+        pytest("services-slow", "services", "-m", "slow", full=True),
+        pytest("web", "tests/web", full=True),
+        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True),
+        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True),
+        *(Stage(f"molecule-{name}", ["molecule", "test", "-s", name], full=True) for name in molecule_scenarios()),
+        pytest("end-to-end", "tests/e2e", full=True),
     ]
 
 
@@ -87,7 +88,7 @@ def main(arguments: list[str]) -> int:
         print("run_tests: wanted fast or all, for example: run_tests.py fast unit services", file=sys.stderr)
         return 64
     wanted, only = arguments[0], set(arguments[1:])
-    chosen = [s for s in stages() if (wanted == "all" or not s.lab) and (not only or s.name in only)]
+    chosen = [s for s in stages() if (wanted == "all" or not s.full) and (not only or s.name in only)]
     RESULTS.mkdir(parents=True, exist_ok=True)
     for old in RESULTS.glob("*.xml"):
         old.unlink()

@@ -17,6 +17,8 @@ from slipway_testing.servers import live_asgi
 from slipway_testing.upstreams import slow
 from starlette.types import Receive, Scope, Send
 
+pytestmark = pytest.mark.slow
+
 LARGE = 100 * 1024 * 1024
 PIECE = bytes(range(256)) * 256
 IMAGE = f"/api/v1/images/{'0' * 32}.jpg"

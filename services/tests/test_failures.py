@@ -25,6 +25,8 @@ from slipway_testing.platform import BUCKET, PASSWORD, Platform, User
 from slipway_testing.redis import RedisServer
 from test_processes import running
 
+pytestmark = pytest.mark.slow
+
 # A request that waits for something that is away takes at most this long, whatever is away.
 PATIENCE = 15.0
 

@@ -30,6 +30,8 @@ from slipway_testing.tokens import (
 )
 from slipway_testing.upstreams import read_body
 
+pytestmark = pytest.mark.slow
+
 DOORS = ("api", "image", "auth")
 
 

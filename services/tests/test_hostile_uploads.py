@@ -20,6 +20,8 @@ from slipway_testing.images import encoded, jpeg, png_bomb
 from slipway_testing.platform import BUCKET, Platform, User
 from slipway_testing.servers import listen
 
+pytestmark = pytest.mark.slow
+
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(1)</script></svg>'
 HTML = b"<!doctype html><script>alert(document.cookie)</script>"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")

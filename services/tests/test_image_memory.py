@@ -22,6 +22,8 @@ from slipway_testing.images import jpeg
 from slipway_testing.platform import Platform, User
 from test_processes import Service, running
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 1024 * 1024
 DEFINITION: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "image" / "service.yml").read_text())
 POD = int(DEFINITION["resources"]["limits"]["memory"].removesuffix("Mi")) * MEBIBYTE

@@ -35,6 +35,8 @@ from slipway_testing.servers import LiveServer, live, live_asgi
 from slipway_testing.settings import settings_of
 from slipway_testing.upstreams import echo
 
+pytestmark = pytest.mark.slow
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

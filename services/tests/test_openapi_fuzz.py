@@ -22,6 +22,8 @@ from slipway_testing.platform import Platform
 from slipway_testing.servers import LiveServer, live
 from slipway_testing.settings import settings_of
 
+pytestmark = pytest.mark.slow
+
 # Paths below which another one takes an id: DELETE /posts/my is a DELETE of the post "my", which is no id (422).
 SIBLING_OF_AN_ID = ("/api/v1/posts/my", "/api/v1/images/stats")
 

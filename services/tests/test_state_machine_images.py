@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -23,6 +24,8 @@ from slipway_image.settings import Settings
 from slipway_image.sweep import sweep_command
 from slipway_testing.platform import BUCKET, Platform, User
 from slipway_testing.settings import settings_of
+
+pytestmark = pytest.mark.slow
 
 SIZES = ("160", "480", "1200")
 # Told apart by their size; the quota takes each once, or four of the first.

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import jwt
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,6 +27,8 @@ from hypothesis.stateful import (
 from slipway_kit.revocations import REVOKED_SESSIONS
 from slipway_testing.limits import UNLIMITED
 from slipway_testing.platform import PASSWORD, Platform
+
+pytestmark = pytest.mark.slow
 
 COOKIE = "slipway_refresh"
 PASSWORDS = (PASSWORD, "another horse battery", "yet another battery")
