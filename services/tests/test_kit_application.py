@@ -37,6 +37,10 @@ def routers() -> list[APIRouter]:
     async def item(group: str, item: str) -> dict[str, str]:
         return {"group": group, "item": item}
 
+    @inner.delete("/items/{item}", status_code=204)
+    async def remove(group: str, item: str) -> None:
+        """Nothing to do."""
+
     outer.include_router(inner)
     plain = APIRouter()
 
@@ -149,6 +153,9 @@ def test_problems_of_all_origins(client: httpx2.Client) -> None:
     wrong = client.post("/teapot")
     assert_problem(wrong, 405)
     assert wrong.headers["allow"] == "GET"
+    wrong = client.put("/outer/1/inner/items/2")
+    assert_problem(wrong, 405)
+    assert wrong.headers["allow"] == "GET, DELETE"
     invalid = assert_problem(client.post("/echo", json={"number": "x"}), 422, "invalid-request")
     assert invalid["errors"] == [
         {"detail": "Input should be a valid integer, unable to parse string as an integer", "pointer": "#/number"}
