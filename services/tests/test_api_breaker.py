@@ -16,6 +16,8 @@ from slipway_testing.platform import Platform, User
 from slipway_testing.servers import live_asgi
 from slipway_testing.upstreams import plain, scripted, slow
 
+pytestmark = pytest.mark.slow
+
 JWKS = "/api/v1/auth/.well-known/jwks.json"
 FAILURES, OPEN_SECONDS = 3, 10.0
 

@@ -15,6 +15,8 @@ from slipway_testing.checks import assert_problem
 from slipway_testing.platform import Platform, User
 from slipway_testing.redis import RedisServer
 
+pytestmark = pytest.mark.slow
+
 POSTS = "/api/v1/posts"
 POST = {"title": "Hot", "content": "read often"}
 

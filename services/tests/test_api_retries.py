@@ -11,6 +11,8 @@ from slipway_testing.processes import free_port
 from slipway_testing.servers import live_asgi
 from slipway_testing.upstreams import Scripted, plain, scripted, slow
 
+pytestmark = pytest.mark.slow
+
 JWKS = "/api/v1/auth/.well-known/jwks.json"
 IMAGE = f"/api/v1/images/{'0' * 32}.jpg"
 GOOD = plain(200, b"good")

@@ -15,6 +15,8 @@ from slipway_testing.platform import Platform, User
 from slipway_testing.servers import LiveServer, live_asgi
 from starlette.types import Receive, Scope, Send
 
+pytestmark = pytest.mark.slow
+
 HIDDEN = b"GET /service-tokens HTTP/1.1\r\nHost: x\r\n\r\n"
 LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\n"
 CHUNKED_NOTHING = b"0\r\n\r\n"

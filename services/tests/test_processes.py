@@ -18,6 +18,8 @@ import pytest
 from slipway_testing.platform import PASSWORD, Platform, User
 from slipway_testing.processes import free_port
 
+pytestmark = pytest.mark.slow
+
 SECRETS = (
     "database_password",
     "redis_password",
