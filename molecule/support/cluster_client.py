@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from kubernetes.stream import portforward, stream
 
 READY_SECONDS = 120
 EXEC_SECONDS = 120
+# runc now and then loses the race with its own child (seen: "read init-p: connection reset by peer").
+EXEC_STARTS = 3
+NOT_STARTED = "failed to start exec"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,21 @@ class Pods:
         self.core: Any = kubernetes.client.CoreV1Api(self.api)
 
     def execute(self, namespace: str, pod: str, *command: str, line: str = "", container: str | None = None) -> Ended:
-        """Run a command; `line` is what it can read from its standard input, so that secrets are on no command line."""
+        """Run a command; `line` is what it can read from its standard input, so that secrets are on no command line.
+
+        A command that the runtime could not even start is started again: nothing of it has run.
+        """
+        for _ in range(EXEC_STARTS - 1):
+            try:
+                return self._execute(namespace, pod, command, line, container)
+            except ValueError as error:
+                # What the client library makes of an answer that is not the exit code of a command.
+                if NOT_STARTED not in str(error):
+                    raise
+                time.sleep(1)
+        return self._execute(namespace, pod, command, line, container)
+
+    def _execute(self, namespace: str, pod: str, command: Sequence[str], line: str, container: str | None) -> Ended:
         wanted = {"container": container} if container else {}
         shell = stream(
             self.core.connect_get_namespaced_pod_exec,
