@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 UNMATCHED = "unmatched"
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class HttpMetrics:
@@ -40,7 +40,7 @@ class HttpMetrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """`route` is a template; a method that is not one of HTTP's own becomes OTHER."""
-        method = method if method in _METHODS else "OTHER"
+        method = method if method in METHODS else "OTHER"
         found = self._found.get((method, route, status))
         if found is None:
             found = (self.requests.labels(method, route, str(status)), self.duration.labels(method, route))
