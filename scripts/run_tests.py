@@ -4,7 +4,9 @@
 
 A stage is a command. Where it writes JUnit XML its cases are counted, otherwise it counts as one case. Nothing may be
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
-The next stage runs even when one failed, except after a failed `up`, which everything after it stands on.
+
+Stages of the lab and stages that need only the machine run side by side, in two lanes; within a lane one comes after
+the other. The next stage runs even when one failed, except after one that everything after it stands on.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "test-results"
+# What the end of the output repeats of each stage that failed: a reader of the end alone must see why.
+LAST_LINES, LAST_CHARACTERS = 30, 500
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,15 @@ class Stage:
     name: str
     command: list[str]
     full: bool = False  # not part of `test-fast`: needs the lab, or minutes
-    required: bool = False  # what follows stands on it
+    required: bool = False  # what follows in its lane, or names it, stands on it
+    lab: bool = False  # uses the running lab: never two at a time
+    after: str = ""  # a stage of the other lane that has to have passed
 
 
-def pytest(name: str, *arguments: str, full: bool = False) -> Stage:
+def pytest(name: str, *arguments: str, full: bool = False, lab: bool = False) -> Stage:
     """Return a stage that runs pytest and writes JUnit XML."""
-    return Stage(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments], full)
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments]
+    return Stage(name, command, full or lab, lab=lab)
 
 
 def vitest(name: str) -> Stage:
@@ -47,10 +57,19 @@ def molecule_scenarios() -> list[str]:
     return sorted(p.parent.name for p in ROOT.glob("molecule/*/molecule.yml") if p.parent.name != "default")
 
 
+def molecule(name: str) -> Stage:
+    """Return a stage that runs a scenario. Those with a host of their own need no turn at the lab, only its image."""
+    command = ["molecule", "test", "-s", name]
+    if "molecule/host/inventory" in (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8"):
+        return Stage(f"molecule-{name}", command, full=True, after="up")
+    return Stage(f"molecule-{name}", command, full=True, lab=True)
+
+
 def stages(wanted: str = "all") -> list[Stage]:
-    """Return the stages of `fast` or `all`, from fast to slow."""
+    """Return the stages of `fast` or `all`, from fast to slow in each lane."""
     # Fails below the branch coverage that pyproject.toml wants. Counting costs a third more time.
     coverage = ["--cov"] if wanted == "all" else []
+    scenarios = [molecule(name) for name in molecule_scenarios()]
     every = [
         Stage("lint", ["scripts/lint"]),
         pytest("unit", "tests/unit"),
@@ -62,10 +81,11 @@ def stages(wanted: str = "all") -> list[Stage]:
         vitest("web-client"),
         pytest("services-slow", "services", "-m", "slow", full=True),
         pytest("web", "tests/web", full=True),
-        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True),
-        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True),
-        *(Stage(f"molecule-{name}", ["molecule", "test", "-s", name], full=True) for name in molecule_scenarios()),
-        pytest("end-to-end", "tests/e2e", full=True),
+        *(scenario for scenario in scenarios if not scenario.lab),
+        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True, lab=True),
+        pytest("preflight-lab", "tests/preflight", "-m", "lab", lab=True),
+        *(scenario for scenario in scenarios if scenario.lab),
+        pytest("end-to-end", "tests/e2e", lab=True),
     ]
     return [stage for stage in every if wanted == "all" or not stage.full]
 
@@ -84,6 +104,93 @@ def count(stage: Stage, exit_code: int) -> tuple[int, int]:
     return cases - failed, failed
 
 
+class Run:
+    """Runs lanes of stages side by side and adds up what they passed and failed."""
+
+    def __init__(self, chosen: Sequence[Stage]) -> None:
+        self.chosen = chosen
+        self.began = time.monotonic()
+        self.passed = self.failed = self.started = 0
+        self.summary: list[str] = []
+        self.failures: list[str] = []  # how the output of what failed ended
+        self.stopped = False
+        self._ended = {stage.name: threading.Event() for stage in chosen}
+        self._good: set[str] = set()
+        self._lock = threading.Lock()
+        lanes = [[s for s in chosen if s.lab is lab] for lab in (False, True)]
+        self._lanes = [lane for lane in lanes if lane]
+
+    def all(self) -> None:
+        """Run every lane to its end. Ctrl-C reaches the commands as well: no other one is started after them."""
+        threads = [threading.Thread(target=self._lane, args=(lane,)) for lane in self._lanes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt:
+                    self.stopped = True
+
+    def _lane(self, lane: Sequence[Stage]) -> None:
+        missing = ""
+        for stage in lane:
+            if stage.after in self._ended:
+                self._ended[stage.after].wait()
+            needed = missing or (stage.after if stage.after in self._ended and stage.after not in self._good else "")
+            if not self.stopped:
+                good = self._not_run(stage, needed) if needed else self._stage(stage)
+                if stage.required and not good:
+                    missing = missing or stage.name
+                if good:
+                    self._good.add(stage.name)
+            self._ended[stage.name].set()
+
+    def _not_run(self, stage: Stage, needed: str) -> bool:
+        with self._lock:
+            self.summary.append(f"{stage.name:24} not run: it stands on {needed}, which failed")
+        return False
+
+    def _stage(self, stage: Stage) -> bool:
+        with self._lock:
+            self.started += 1
+            seconds = time.monotonic() - self.began
+            print(f"\n=== test {self.started} of {len(self.chosen)} · {stage.name} · {seconds:.0f}s so far", flush=True)
+        began = time.monotonic()
+        code, last = self._command(stage)
+        good, bad = count(stage, code)
+        line = f"{stage.name:24} {good:5} passed {bad:5} failed {time.monotonic() - began:6.0f}s"
+        with self._lock:
+            self.passed, self.failed = self.passed + good, self.failed + bad
+            self.summary.append(line)
+            if bad and last:
+                self.failures += [f"\n=== how {stage.name} ended", *last]
+            print(f"=== {line}", flush=True)
+        return not bad
+
+    def _command(self, stage: Stage) -> tuple[int, list[str]]:
+        """Run a stage's command; return its exit code and, where lines are seen, the last ones."""
+        if len(self._lanes) == 1:
+            return subprocess.call(stage.command, cwd=ROOT, stdin=subprocess.DEVNULL), []
+        last: deque[str] = deque(maxlen=LAST_LINES)
+        # Of two at a time each line says whose it is.
+        with subprocess.Popen(
+            stage.command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as running:
+            for line in running.stdout or ():
+                last.append(line.rstrip("\n")[:LAST_CHARACTERS])
+                with self._lock:
+                    print(f"{stage.name} | {line}", end="", flush=True)
+        return running.returncode, list(last)
+
+
 def main(arguments: list[str]) -> int:
     """Run the stages that the arguments name; print a summary; return 0 when nothing failed."""
     if not arguments or arguments[0] not in ("fast", "all"):
@@ -94,27 +201,11 @@ def main(arguments: list[str]) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for old in RESULTS.glob("*.xml"):
         old.unlink()
-    began = time.monotonic()
-    passed = failed = 0
-    summary: list[str] = []
-    environment = {**os.environ, "SLIPWAY_LAB": "1" if wanted == "all" else "0"}
-    for number, stage in enumerate(chosen, 1):
-        print(
-            f"\n=== test {number} of {len(chosen)} · {stage.name} · {time.monotonic() - began:.0f}s so far", flush=True
-        )
-        stage_began = time.monotonic()
-        code = subprocess.run(
-            stage.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False
-        ).returncode
-        good, bad = count(stage, code)
-        passed, failed = passed + good, failed + bad
-        summary.append(f"{stage.name:24} {good:5} passed {bad:5} failed {time.monotonic() - stage_began:6.0f}s")
-        if bad and stage.required:
-            summary.append(f"stopped after {stage.name}: what follows stands on it")
-            break
-    print("\n=== summary\n" + "\n".join(summary), flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if failed or not passed else 0
+    run = Run(chosen)
+    run.all()
+    print("\n".join(["", "=== summary", *run.summary, *run.failures]), flush=True)
+    print(f"{run.passed} passed, {run.failed} failed", flush=True)
+    return 1 if run.failed or run.stopped or not run.passed else 0
 
 
 if __name__ == "__main__":
