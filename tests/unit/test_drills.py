@@ -1,0 +1,184 @@
+"""The checker of the drills: one that overlooks a loss looks exactly like a database that has none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drills import writer
+from drills.history import Attempt, Gap, History, Key, Verdict, recovery_seconds
+
+OUTCOMES = (writer.OK, writer.FAILED, writer.UNKNOWN)
+
+
+def history(*outcomes: str, ended: bool = True, number: int = 1) -> History:
+    """One writer's attempts, one a second, from second 101 of the day and second 1 of its clock on."""
+    attempts = [Attempt(number, seq, what, "", 100.0 + seq, float(seq)) for seq, what in enumerate(outcomes, 1)]
+    last = len(attempts)
+    return History(attempts, (100.5 + last, last + 0.5) if ended else None)
+
+
+def keys(*sequence: int, number: int = 1) -> list[Key]:
+    return [(number, seq) for seq in sequence]
+
+
+# --- what is lost, and what is not
+
+
+def test_all_that_was_acknowledged_is_there() -> None:
+    assert history("ok", "ok", "ok").check(keys(1, 2, 3)) == Verdict()
+
+
+def test_an_acknowledged_write_that_is_missing_is_lost() -> None:
+    verdict = history("ok", "ok", "ok").check(keys(1, 3))
+    assert (verdict, verdict.good) == (Verdict(lost=keys(2)), False)
+
+
+def test_the_unknown_may_be_there_or_not() -> None:
+    assert history("ok", "unknown", "ok").check(keys(1, 3)).good
+    assert history("ok", "unknown", "ok").check(keys(1, 2, 3)).good
+
+
+def test_what_was_refused_or_never_sent_is_a_phantom() -> None:
+    assert history("ok", "failed", "ok").check(keys(1, 2, 3)) == Verdict(phantom=keys(2))
+    assert history("ok").check([*keys(1), (7, 1)]) == Verdict(phantom=[(7, 1)])
+    assert history("ok").check(keys(1, 2)) == Verdict(phantom=keys(2))
+
+
+def test_a_log_that_was_cut_off_leaves_one_insert_of_each_writer_unexplained() -> None:
+    cut = history("ok", ended=False)
+    assert cut.check([*keys(1, 2), (7, 1)]).good
+    assert cut.check([*keys(1, 2, 3), (7, 2)]) == Verdict(phantom=[(1, 3), (7, 2)])
+
+
+def test_a_row_twice_is_a_duplicate() -> None:
+    assert history("ok", "unknown").check(keys(1, 2, 2)).duplicate == keys(2)
+
+
+def test_what_was_acknowledged_later_was_inserted_later() -> None:
+    assert history("ok", "ok", "ok").check(keys(1, 3, 2)).disordered == keys(2)
+    # A late statement of a connection that was given up may come after the next one.
+    assert history("ok", "unknown", "ok").check(keys(1, 3, 2)).good
+
+
+histories = st.lists(st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=12), min_size=1, max_size=4)
+
+
+@given(histories, st.data())
+def test_exactly_what_was_taken_away_is_lost(outcomes: list[list[str]], data: st.DataObject) -> None:
+    attempts = [a for number, what in enumerate(outcomes) for a in history(*what, number=number).attempts]
+    whole = History(attempts, (1000.0, 1000.0))
+    acknowledged = [a.key for a in attempts if a.outcome == writer.OK]
+    unknown = [a.key for a in attempts if a.outcome == writer.UNKNOWN and data.draw(st.booleans())]
+    gone = set(data.draw(st.lists(st.sampled_from(acknowledged), unique=True))) if acknowledged else set()
+    present = [key for key in acknowledged if key not in gone] + unknown
+    assert whole.check(present) == Verdict(lost=sorted(gone))
+
+
+@given(histories, st.data())
+def test_exactly_what_was_invented_is_a_phantom(outcomes: list[list[str]], data: st.DataObject) -> None:
+    attempts = [a for number, what in enumerate(outcomes) for a in history(*what, number=number).attempts]
+    whole = History(attempts, (1000.0, 1000.0))
+    refused = [a.key for a in attempts if a.outcome == writer.FAILED]
+    strange = [*refused, (99, 1), (0, 99)]
+    invented = data.draw(st.lists(st.sampled_from(strange), unique=True))
+    present = [a.key for a in attempts if a.outcome == writer.OK] + invented
+    assert whole.check(present) == Verdict(phantom=sorted(invented))
+
+
+# --- how long nothing was acknowledged
+
+
+def test_the_gap_is_the_longest_time_between_two_acknowledged_writes() -> None:
+    assert history("ok", "ok", "failed", "unknown", "ok", "ok").longest_gap() == Gap(3.0, 105.0)
+
+
+def test_writes_that_never_come_back_are_a_gap_until_the_end() -> None:
+    assert history("ok", "failed", "failed").longest_gap() == Gap(2.5, 103.5)
+
+
+def test_writers_share_a_gap() -> None:
+    both = [*history("ok", "failed", "ok").attempts, *history("failed", "ok", "failed", number=2).attempts]
+    assert History(both).longest_gap().seconds == 1.0
+
+
+def test_a_clock_that_was_set_changes_no_gap() -> None:
+    attempts = [Attempt(1, 1, "ok", "", 100.0, 1.0), Attempt(1, 2, "ok", "", 50.0, 1.5)]
+    assert History(attempts).longest_gap().seconds == 0.5
+
+
+def test_without_any_acknowledged_write_there_is_nothing_to_measure() -> None:
+    with pytest.raises(ValueError, match="found no acknowledged insert"):
+        history("failed").longest_gap()
+
+
+def test_recovery_counts_from_the_fault() -> None:
+    assert recovery_seconds(Gap(4.0, 110.0), injected=107.0) == 3.0
+    assert recovery_seconds(Gap(4.0, 110.0), injected=111.0) == 0.0
+
+
+# --- the log
+
+
+def line(**changes: Any) -> str:
+    return json.dumps({"writer": 1, "seq": 1, "outcome": "ok", "why": "", "time": 5.0, "clock": 1.0} | changes) + "\n"
+
+
+def test_a_log_is_read_back() -> None:
+    end = json.dumps({"ended": True, "time": 9.0, "clock": 4.0}) + "\n"
+    read = History.parse(line() + line(seq=2, outcome="unknown", why="TimeoutError") + end)
+    assert [a.key for a in read.attempts] == keys(1, 2)
+    assert (read.count("ok"), read.count("unknown"), read.ended) == (1, 1, (9.0, 4.0))
+    assert read.reasons() == {"unknown: TimeoutError": 1}
+
+
+def test_a_line_that_was_cut_off_does_not_count() -> None:
+    read = History.parse(line() + line(seq=2)[:-5])
+    assert ([a.key for a in read.attempts], read.ended) == (keys(1), None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not JSON\n",
+        "[]\n",
+        line(outcome="perhaps"),
+        line(seq=None),
+        line(more=1),
+        '{"writer": 1}\n',
+        '{"ended": true}\n',
+        '{"ended": true, "time": 1, "clock": 1}\n' + line(),
+    ],
+)
+def test_a_log_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"line \d of the log: found .*, wanted an attempt"):
+        History.parse(text)
+
+
+# --- what an error says about the insert
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT in a read-only transaction"), "failed"),
+        (asyncpg.InsufficientPrivilegeError("no"), "failed"),
+        (asyncpg.AdminShutdownError("terminating connection due to administrator command"), "unknown"),
+        (asyncpg.CrashShutdownError("terminating connection because of crash"), "unknown"),
+        (asyncpg.QueryCanceledError("canceled"), "unknown"),
+        (asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"), "unknown"),
+        (asyncpg.StatementCompletionUnknownError("who knows"), "unknown"),
+        (asyncpg.InternalServerError("oh"), "unknown"),
+        (asyncpg.InterfaceError("connection is closed"), "unknown"),
+        (asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"), "unknown"),
+        (ConnectionResetError(), "unknown"),
+        (TimeoutError(), "unknown"),
+    ],
+)
+def test_only_a_refusal_of_the_server_is_a_failure(error: Exception, wanted: str) -> None:
+    assert writer.outcome_of(error) == wanted
