@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- bench: written by `python -m bench --write-docs` -->", "<!-- end of bench -->"
+
+def marks(program: str) -> tuple[str, str]:
+    """What stands around the table of a program in a page of the documentation."""
+    return f"<!-- {program}: written by `python -m {program} --write-docs` -->", f"<!-- end of {program} -->"
+
+
+BEGIN, END = marks("bench")
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,13 @@ _HEADER = ("measure", "goal", "measured", "beside it", "met")
 
 def table(rows: Sequence[Row]) -> str:
     """One Markdown table whose columns also line up in a terminal."""
-    cells = [_HEADER, *((row.measure, row.goal, row.shown, row.beside, _VERDICT[row.met]) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
+    return markdown(_HEADER, [(row.measure, row.goal, row.shown, row.beside, _VERDICT[row.met]) for row in rows])
+
+
+def markdown(header: Sequence[str], content: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of any cells, padded so that its columns line up."""
+    cells = [header, *content]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells
     ]
@@ -75,11 +86,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def write_receipt(folder: Path, rows: Sequence[Row], *, machine: Mapping[str, Any], raw: Mapping[str, Any]) -> Path:
     """A JSON file with everything that was measured, named by the time. Missing values are null."""
-    folder.mkdir(parents=True, exist_ok=True)
-    now = datetime.now(UTC)
-    path = folder / f"{now:%Y%m%dT%H%M%SZ}.json"
     document = {
-        "written_at": now.isoformat(timespec="seconds"),
         "machine": machine,
         "rows": [
             {
@@ -94,15 +101,26 @@ def write_receipt(folder: Path, rows: Sequence[Row], *, machine: Mapping[str, An
         ],
         "raw": raw,
     }
-    path.write_text(json.dumps(document, indent=2, default=str) + "\n")
+    return write_dated(folder, document)
+
+
+def write_dated(folder: Path, document: Mapping[str, Any]) -> Path:
+    """A document as a JSON file that is named by the time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(UTC)
+    path = folder / f"{now:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(
+        json.dumps({"written_at": now.isoformat(timespec="seconds"), **document}, indent=2, default=str) + "\n"
+    )
     return path
 
 
-def write_page(page: Path, content: str) -> None:
-    """Replace what stands between the marks; ValueError when the page has none."""
+def write_page(page: Path, content: str, program: str = "bench") -> None:
+    """Replace what stands between the program's marks; ValueError when the page has none."""
+    begin, end = marks(program)
     text = page.read_text()
-    head, found, rest = text.partition(BEGIN)
-    _, found_end, tail = rest.partition(END)
+    head, found, rest = text.partition(begin)
+    _, found_end, tail = rest.partition(end)
     if not found or not found_end:
-        raise ValueError(f"{page}: found no {BEGIN if not found else END}, wanted the place for the table")
-    page.write_text(f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}")
+        raise ValueError(f"{page}: found no {begin if not found else end}, wanted the place for the table")
+    page.write_text(f"{head}{begin}\n\n{content}\n\n{end}{tail}")
