@@ -24,7 +24,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
 # What the platform adds for a service that has these; it also tells the URLs of callees.
 DATABASE = {"database_host", "database_port", "database_name", "database_user", "database_password"}
 # For the C library and the interpreter, not for the service.
-RUNTIME = {"MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_"}
+RUNTIME = {"MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 REDIS = {"redis_host", "redis_port", "redis_user", "redis_password"}
 SERVICE_TOKENS = {"service_tokens_url", "service_key"}
 BUCKET = {"s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key"}

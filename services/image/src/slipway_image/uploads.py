@@ -1,7 +1,7 @@
 """One file out of a multipart body, straight from the socket to a temporary file, hashed on the way.
 
 FastAPI's UploadFile parses the whole body before the endpoint runs: too late for limits, and before the token is
-looked at. Here nothing is read before the caller wants it, and nothing is kept in memory but one buffer.
+looked at. Here nothing is read before the caller wants it, and of the body no more than a few chunks are in memory.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from starlette.requests import Request
 from slipway_image.metrics import ImageMetrics
 
 FIELD = "file"
-# Written and hashed in a thread piece by piece: large enough to be worth the hop, small enough for many at a time.
-BUFFER_BYTES = 128 * 1024
+# Written and hashed in a thread when so much has come: enough to be worth the hop, little enough for many at a time.
+BATCH_BYTES = 256 * 1024
 # More threads would only wait for the same disk, and each brings a heap of its own.
 WRITERS = 2
 # What stands around the file: boundaries and headers.
 OVERHEAD_BYTES = 16 * 1024
 # Below this there is no file on disk at all.
-IN_MEMORY_BYTES = BUFFER_BYTES
+IN_MEMORY_BYTES = 128 * 1024
 
 log = structlog.get_logger()
 
@@ -67,15 +67,16 @@ class Receiver:
         parts = _FilePart(_boundary(request), self._max_bytes)
         digest = hashlib.sha256()
 
-        def write(data: bytearray) -> None:
-            file.write(data)
-            digest.update(data)
+        def write(pieces: list[memoryview]) -> None:
+            for piece in pieces:
+                file.write(piece)
+                digest.update(piece)
 
         try:
             async with asyncio.timeout(self._seconds):
                 async for chunk in request.stream():
                     parts.feed(chunk)
-                    if len(parts.buffer) >= BUFFER_BYTES:
+                    if parts.waiting >= BATCH_BYTES:
                         await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
             parts.finish()
             await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
@@ -113,8 +114,10 @@ class _FilePart:
     """Takes the one part `file`; refuses every other one, and anything above the limit as soon as it is seen."""
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
-        self.buffer = bytearray()
         self.size = 0
+        # Bytes that nobody has taken yet. Pieces of the chunks as they came: a copy would cost as much as the hash.
+        self.waiting = 0
+        self._pieces: list[memoryview] = []
         self._max_bytes = max_bytes
         self._found = False
         self._ended = False
@@ -148,9 +151,9 @@ class _FilePart:
         if self.size == 0:
             raise Problem(422, "file-empty", "The image has no bytes.")
 
-    def take(self) -> bytearray:
-        data, self.buffer = self.buffer, bytearray()
-        return data
+    def take(self) -> list[memoryview]:
+        pieces, self._pieces, self.waiting = self._pieces, [], 0
+        return pieces
 
     def _on_part_begin(self) -> None:
         if self._found:
@@ -178,7 +181,8 @@ class _FilePart:
         self.size += end - start
         if self.size > self._max_bytes:
             raise Problem(413, "image-too-large", f"The image is larger than {self._max_bytes} bytes.")
-        self.buffer += data[start:end]
+        self.waiting += end - start
+        self._pieces.append(memoryview(data)[start:end])
 
     def _on_end(self) -> None:
         self._ended = True
