@@ -138,6 +138,26 @@ def test_a_url_with_a_password_is_not_shown(environment: pytest.MonkeyPatch) -> 
     assert "hunter2" not in line
 
 
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_ca_file_that_is_none_is_named_in_one_line(
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "ca.crt"
+    if content is not None:
+        file.write_text(content)
+    environment.setenv("PLATFORM_CA_FILE", str(file))
+    (line,) = lines(AuthSettings)
+    wanted = "wanted a file with a CA's certificate in PEM form, for example /etc/slipway/ca.crt"
+    assert line.startswith("PLATFORM_CA_FILE: found ")
+    assert line.endswith(wanted)
+
+
+def test_without_a_ca_file_there_is_none(environment: pytest.MonkeyPatch) -> None:
+    assert AuthSettings.load().platform_ca_file is None
+    environment.setenv("PLATFORM_CA_FILE", "")
+    assert AuthSettings.load().platform_ca_file is None
+
+
 @pytest.mark.parametrize("command", ["slipway_auth", "slipway_api serve", "slipway_image migrate"])
 def test_the_command_ends_with_2_and_one_line(environment: pytest.MonkeyPatch, command: str) -> None:
     package, *arguments = command.split()

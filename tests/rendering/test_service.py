@@ -22,7 +22,16 @@ VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encod
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 TEMPLATES = tuple(
     f"{name}.yml.j2"
-    for name in ("serviceaccounts", "secrets", "migrations", "services", "deployments", "ingresses", "schedules")
+    for name in (
+        "serviceaccounts",
+        "secrets",
+        "platform_ca",
+        "migrations",
+        "services",
+        "deployments",
+        "ingresses",
+        "schedules",
+    )
 )
 ROOM = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "128Mi"}}
 COMMON = {
@@ -62,6 +71,7 @@ VALUES = {
     "service_redis_passwords": {"auth": "of-auth-in-redis", "shop": "of-shop-in-redis"},
     "service_keys": {"shop": "the-key-of-shop"},
     "service_secret_values": {"service_keys": {"shop": "the-key-of-shop"}, "auth_signing_key": "a pem", "empty": ""},
+    "service_ca_certificate": "the certificate\nof the CA\n",
     "service_trusted_proxies": ["10.42.0.0/16", "10.0.0.0/8"],
 }
 
@@ -115,6 +125,22 @@ def test_who_has_redis_gets_its_address_and_a_user_of_its_own(rendered: Any) -> 
     assert wanted.items() <= environment(documents, "shop").items()
     assert files(documents, "shop")["redis_password"] == "of-shop-in-redis"
     assert not [name for name in environment(documents, "page") if name.startswith("REDIS")]
+
+
+def test_who_meets_a_data_store_gets_the_certificate_of_the_ca(rendered: Any) -> None:
+    documents = rendered()
+    for name in ("auth", "shop"):
+        given = pick(documents, "ConfigMap", f"{name}-platform-ca")
+        assert given["metadata"]["namespace"] == f"{name}-space"
+        assert given["data"] == {"ca.crt": VALUES["service_ca_certificate"]}
+        spec = pod(documents, name)["spec"]
+        [volume] = [
+            one["name"] for one in spec["volumes"] if one.get("configMap", {}).get("name") == f"{name}-platform-ca"
+        ]
+        [place] = [one["mountPath"] for one in spec["containers"][0]["volumeMounts"] if one["name"] == volume]
+        assert environment(documents, name)["PLATFORM_CA_FILE"] == f"{place}/ca.crt"
+    assert "PLATFORM_CA_FILE" not in environment(documents, "page")
+    assert "ca.crt" not in str(rendered(service_ca_certificate="")), "there is none to give"
 
 
 def test_who_proves_itself_gets_one_key_and_auth_gets_them_all(rendered: Any) -> None:
@@ -185,8 +211,13 @@ def test_an_image_of_its_own_recipe_starts_what_it_was_made_for(rendered: Any) -
 
 
 @pytest.mark.parametrize(
-    "change", [{"service_redis_passwords": {"auth": "x", "shop": "another"}}, {"service_keys": {"shop": "y"}}]
+    "change",
+    [
+        {"service_redis_passwords": {"auth": "x", "shop": "another"}},
+        {"service_keys": {"shop": "y"}},
+        {"service_ca_certificate": "another"},
+    ],
 )
-def test_another_secret_rolls_the_pods_that_have_it(rendered: Any, change: dict[str, Any]) -> None:
+def test_another_secret_or_ca_rolls_the_pods_that_have_it(rendered: Any, change: dict[str, Any]) -> None:
     assert pod(rendered(), "shop") != pod(rendered(**change), "shop")
     assert pod(rendered(), "page") == pod(rendered(**change), "page")

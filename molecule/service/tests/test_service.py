@@ -62,6 +62,7 @@ def look_around(secrets_dir: str, token: str) -> dict[str, Any]:
         "secrets": {path.name: path.read_text() for path in files},
         "open": [path.name for path in files if path.stat().st_mode & 0o007],
         "token": pathlib.Path(token).exists(),
+        "ca": pathlib.Path("/etc/slipway/ca.crt").read_text() if pathlib.Path("/etc/slipway/ca.crt").exists() else "",
         "writable": [d for d in ("/", "/app", "/etc", "/usr/bin", "/var/tmp", "/tmp") if writable(d)],
         "uid": os.getuid(),
     }
@@ -122,6 +123,14 @@ def test_it_can_write_to_tmp_alone(seen: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", PYTHON)
 def test_it_has_no_key_to_the_cluster(seen: dict[str, Any], name: str) -> None:
     assert not seen[name]["token"]
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_it_knows_the_ca_if_it_meets_a_data_store(
+    seen: dict[str, Any], definitions: dict[str, Any], state: Path, name: str
+) -> None:
+    meets = {"database", "bucket", "redis"} & definitions[name].keys()
+    assert seen[name]["ca"] == ((state / "ca.crt").read_text(encoding="utf-8") if meets else "")
 
 
 def test_the_page_has_no_secret_and_no_key_to_the_cluster(pods: Pods, definitions: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Settings from environment variables and mounted secret files; a wrong one becomes one line, never a traceback."""
 
 import os
+import ssl
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -62,6 +63,11 @@ class ServiceSettings(BaseSettings):
     trace_sample_ratio: float = Field(
         1, ge=0, le=1, description="the share of traces (0 to 1) that are recorded", examples=["0.1"]
     )
+    platform_ca_file: Path | None = Field(
+        None,
+        description="a file with a CA's certificate in PEM form; the data stores' certificates come from it",
+        examples=["/etc/slipway/ca.crt"],
+    )
     # As text: a list would have to be JSON in the environment.
     trusted_proxies: str = Field(
         "",
@@ -69,10 +75,20 @@ class ServiceSettings(BaseSettings):
         examples=["10.42.0.0/16,10.43.0.0/16"],
     )
 
-    @field_validator("otel_exporter_otlp_endpoint", mode="before")
+    @field_validator("otel_exporter_otlp_endpoint", "platform_ca_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("platform_ca_file")
+    @classmethod
+    def _is_a_certificate(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError as error:  # SSLError is one too
+                raise ValueError("a file with a CA's certificate in PEM form") from error
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod
