@@ -6,13 +6,19 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 
-customize() {
-  local root=$1 found
-  found=$(chroot "$root" dpkg-query --show redis-server | cut -f2)
-  if [[ ${found#*:} != "$VERSION".* ]]; then
-    echo "redis-server: found $found, wanted $VERSION; redis_version in group_vars/all/versions.yml says which" >&2
+wanted() {
+  local root=$1 package=$2 variable=$3 version=$4 found
+  found=$(chroot "$root" dpkg-query --show "$package" | cut -f2)
+  if [[ ${found#*:} != "$version".* ]]; then
+    echo "$package: found $found, wanted $version; $variable in group_vars/all/versions.yml says which" >&2
     exit 1
   fi
+}
+
+customize() {
+  local root=$1
+  wanted "$root" redis-server redis_version "$VERSION"
+  wanted "$root" prometheus-redis-exporter redis_exporter_version "$REDIS_EXPORTER_VERSION"
   # Volumes that ignore fsGroup keep what this number wrote, whatever number the package picks.
   sed -i 's/^redis:x:[0-9]*:[0-9]*:/redis:x:10004:10004:/' "$root/etc/passwd"
   sed -i 's/^redis:x:[0-9]*:/redis:x:10004:/' "$root/etc/group"
@@ -27,7 +33,8 @@ if [[ ${1:-} == customize ]]; then
   exit
 fi
 
-debian_rootfs "$DEBIAN_SUITE" ./rootfs.tar redis-server,ca-certificates --customize-hook="bash $here/build.sh customize \"\$1\""
+packages=redis-server,prometheus-redis-exporter,ca-certificates
+debian_rootfs "$DEBIAN_SUITE" ./rootfs.tar "$packages" --customize-hook="bash $here/build.sh customize \"\$1\""
 
 oci_image redis.tar.zst "slipway.local/redis:$VERSION" rootfs.tar --user 10004:10004 --workdir /data \
-  --env PATH=/usr/bin:/bin --env LANG=C.UTF-8 --entrypoint '["/usr/bin/redis-server"]' --port 6379
+  --env PATH=/usr/bin:/bin --env LANG=C.UTF-8 --entrypoint '["/usr/bin/redis-server"]' --port 6379 --port 9121

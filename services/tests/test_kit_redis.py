@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from redis.exceptions import DataError, NoPermissionError
 from slipway_kit import redis as kit_redis
 from slipway_kit.redis import Redis
 from slipway_kit.settings import RedisSettings
-from slipway_testing.redis import RedisServer
+from slipway_testing.certificates import Authority
+from slipway_testing.redis import RedisServer, running_redis
 from slipway_testing.settings import settings_of
 
 
@@ -156,6 +158,54 @@ async def test_after_the_pause_one_caller_tries(monkeypatch: pytest.MonkeyPatch)
             end_of_pause(client)
             await asyncio.gather(*(client.attempt("probe", counted, False) for _ in range(50)))
             assert tries == 2
+
+
+@pytest.fixture(scope="module")
+def tls_redis() -> Iterator[RedisServer]:
+    """Speaks TLS only."""
+    with running_redis("127.0.0.1") as server:
+        yield server
+
+
+async def test_over_tls(tls_redis: RedisServer) -> None:
+    async with opened(tls_redis.settings("auth")) as (client, registry):
+        await client.ping()
+        assert await client.attempt("probe", write, None) == b"\xff\x00"
+        assert await asyncio.gather(*(client.attempt("probe", ping, False) for _ in range(20))) == [True] * 20
+        assert unavailable(registry) == 0
+
+
+async def test_without_tls_it_gets_no_answer_from_a_server_with_it(tls_redis: RedisServer) -> None:
+    async with opened(tls_redis.settings("auth"), redis_tls=False) as (client, registry):
+        assert await client.attempt("probe", write, None) is None
+        assert unavailable(registry) == 1
+
+
+async def test_with_tls_it_gives_no_password_to_a_server_without(redis_server: RedisServer, tmp_path: Path) -> None:
+    ca = Authority(tmp_path).file
+    async with opened(redis_server.settings("auth"), redis_tls=True, platform_ca_file=ca) as (client, registry):
+        assert await client.attempt("probe", write, None) is None
+        assert unavailable(registry) == 1
+
+
+@pytest.mark.parametrize("other_ca", [True, False], ids=["another CA", "the CAs of the system"])
+async def test_a_certificate_of_nobody_it_believes_is_an_absence(
+    tls_redis: RedisServer, tmp_path: Path, other_ca: bool
+) -> None:
+    ca = Authority(tmp_path).file if other_ca else None
+    async with opened(tls_redis.settings("auth"), platform_ca_file=ca) as (client, registry):
+        assert await client.attempt("probe", write, None) is None
+        assert unavailable(registry) == 1
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.ping()
+
+
+async def test_a_certificate_for_another_name_is_an_absence() -> None:
+    with running_redis("elsewhere.test") as server:
+        async with opened(server.settings("auth")) as (client, _):
+            assert await client.attempt("probe", write, None) is None
+            with pytest.raises(redis.ConnectionError, match=r"not valid for '127\.0\.0\.1'"):
+                await client.ping()
 
 
 async def test_a_wrong_password_is_an_absence(redis_server: RedisServer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.rendering.conftest import ROOT, Rendering, pick
 
@@ -126,9 +127,13 @@ def test_every_service_is_scraped_and_missed(rendering: Rendering) -> None:
     }
     assert len(services) >= 3
     scraped = yaml.safe_load(config["data"]["prometheus.yml"])
-    assert {namespace for _, namespace in services} | {"monitoring"} == set(
-        scraped["scrape_configs"][0]["kubernetes_sd_configs"][0]["namespaces"]["names"]
-    )
+    asking = {
+        d["metadata"]["namespace"]
+        for d in rendering.of_kind("Deployment", "StatefulSet", "DaemonSet")
+        if d["spec"]["template"]["metadata"].get("annotations", {}).get("prometheus.io/scrape") == "true"
+    }
+    assert {namespace for _, namespace in services} | {"monitoring", "infrastructure"} <= asking
+    assert asking == set(scraped["scrape_configs"][0]["kubernetes_sd_configs"][0]["namespaces"]["names"])
     assert scraped["global"]["scrape_interval"] == "15s"
     missed = {
         (rule["labels"]["service"], rule["labels"]["namespace"])
@@ -150,3 +155,24 @@ def test_redis_knows_who_declares_it(rendering: Rendering) -> None:
         if any(variable["name"] == "REDIS_USER" for variable in container.get("env", []))
     }
     assert {line.split()[1] for line in users} == with_redis | {"default", "_monitor"}
+
+
+def test_redis_has_a_certificate_of_the_ca_that_its_services_believe(rendering: Rendering) -> None:
+    secret = rendering.find("Secret", "infrastructure", "redis")
+    assert secret
+    held = {name: base64.b64decode(secret["data"][name]).decode() for name in ("ca.crt", "tls.crt", "tls.key")}
+    found = x509.load_pem_x509_certificate(held["tls.crt"].encode())
+    found.verify_directly_issued_by(x509.load_pem_x509_certificate(held["ca.crt"].encode()))
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    with_redis = 0
+    for deployment in rendering.of_kind("Deployment"):
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        given = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+        if "REDIS_USER" in given:
+            with_redis += 1
+            assert given["REDIS_TLS"] == "true"
+            assert given["REDIS_HOST"] in names.get_values_for_type(x509.DNSName)
+            service = deployment["metadata"]
+            ca = rendering.find("ConfigMap", service["namespace"], f"{service['name']}-platform-ca")
+            assert ca and ca["data"]["ca.crt"] == held["ca.crt"]
+    assert with_redis >= 3

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import datetime
+import json
 import socket
+import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +30,10 @@ from redis.retry import Retry
 
 from tests.rendering.conftest import ROOT, pick
 
+sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
+
+from secret_store import authority, certificate
+
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 TEMPLATES = ("secret.yml.j2", "service.yml.j2", "config.yml.j2", "statefulset.yml.j2")
@@ -36,17 +44,34 @@ USERS: list[dict[str, Any]] = [
 START_SECONDS = 20
 
 
+def pair(*domains: str) -> dict[str, str]:
+    """Return a CA and a certificate of it, made as the role secrets makes them."""
+    now = datetime.datetime.now(datetime.UTC)
+    content = authority("ca", "a CA of the tests", now)
+    return {**content, **certificate(content, {"name": "redis", "authority": "ca", "domains": domains}, now)}
+
+
+TLS = pair("127.0.0.1", "redis.infrastructure.svc")
+
+
 def documents(render: Any, **variables: Any) -> list[dict[str, Any]]:
     given = {
         "redis_image": "slipway.local/redis:test",
         "redis_monitor_password": "password-of-the-monitor",
+        "redis_certificate": TLS["redis_certificate"],
+        "redis_certificate_key": TLS["redis_key"],
+        "redis_ca_certificate": TLS["ca_certificate"],
         "redis_users": USERS,
     }
     return list(render("redis", *TEMPLATES, **given | variables))
 
 
+def secret_file(rendered: list[dict[str, Any]], name: str) -> str:
+    return base64.b64decode(pick(rendered, "Secret", "redis")["data"][name]).decode()
+
+
 def acl(rendered: list[dict[str, Any]]) -> str:
-    return base64.b64decode(pick(rendered, "Secret", "redis")["data"]["users.acl"]).decode()
+    return secret_file(rendered, "users.acl")
 
 
 @pytest.mark.parametrize("variables", [{}, {"redis_users": []}, {"redis_storage_class": "fast"}])
@@ -69,6 +94,8 @@ def test_the_file_of_users_holds_no_password(render: Any) -> None:
         {"redis_users": USERS[:1]},
         {"redis_maxmemory": "64Mi"},
         {"redis_image_revision": "another"},
+        {"redis_certificate": "another"},
+        {"redis_ca_certificate": "another"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -80,19 +107,39 @@ def test_what_redis_reads_at_its_start_restarts_it(render: Any, change: dict[str
     )
 
 
+def test_the_exporter_asks_the_redis_beside_it_by_the_name_of_its_certificate(render: Any) -> None:
+    rendered = documents(render, redis_namespace="elsewhere")
+    spec = pick(rendered, "StatefulSet", "redis")["spec"]["template"]["spec"]
+    [exporter] = [container for container in spec["containers"] if container["name"] == "exporter"]
+    assert "-redis.addr=rediss://redis.elsewhere.svc:6379" in exporter["args"]
+    assert spec["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": ["redis.elsewhere.svc"]}]
+    known = json.loads(secret_file(rendered, "exporter.json"))
+    assert known == {"rediss://_monitor@redis.elsewhere.svc:6379": "password-of-the-monitor"}
+    assert not [argument for argument in exporter["args"] if "password-of" in argument or "skip-tls" in argument]
+
+
 # --- in a real server
 
 
 class Server:
     """A Redis with the role's own settings and users."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, ca: Path) -> None:
+        self.port, self.ca = port, ca
         self.clients: list[Any] = []
 
     def client(self, name: str | None = None, password: str | None = None) -> Any:
         once = Retry(NoBackoff(), 0)
-        found = redis.Redis("127.0.0.1", self.port, username=name, password=password, socket_timeout=5, retry=once)
+        found = redis.Redis(
+            "127.0.0.1",
+            self.port,
+            username=name,
+            password=password,
+            socket_timeout=5,
+            retry=once,
+            ssl=True,
+            ssl_ca_certs=str(self.ca),
+        )
         self.clients.append(found)
         return found
 
@@ -100,13 +147,14 @@ class Server:
 def start(directory: Path, rendered: list[dict[str, Any]], port: int) -> subprocess.Popen[bytes]:
     """Start a server as the pod does; only its places are others."""
     settings = pick(rendered, "ConfigMap", "redis")["data"]["redis.conf"]
-    places = {"/run/secrets/redis/users.acl": f"{directory}/users.acl", "dir /data": f"dir {directory}"}
+    places = {"/run/secrets/redis/": f"{directory}/", "dir /data": f"dir {directory}"}
     for place, other in places.items():
         assert place in settings
         settings = settings.replace(place, other)
-    (directory / "users.acl").write_text(acl(rendered), encoding="utf-8")
+    for name in pick(rendered, "Secret", "redis")["data"]:
+        (directory / name).write_text(secret_file(rendered, name), encoding="utf-8")
     (directory / "redis.conf").write_text(settings, encoding="utf-8")
-    command = ["redis-server", str(directory / "redis.conf"), "--port", str(port), "--bind", "127.0.0.1"]
+    command = ["redis-server", str(directory / "redis.conf"), "--tls-port", str(port), "--bind", "127.0.0.1"]
     with (directory / "log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
@@ -115,7 +163,7 @@ def start(directory: Path, rendered: list[dict[str, Any]], port: int) -> subproc
 def running(directory: Path, rendered: list[dict[str, Any]]) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process, server = start(directory, rendered, port), Server(port)
+    process, server = start(directory, rendered, port), Server(port, directory / "ca.crt")
     try:
         limit = time.monotonic() + START_SECONDS
         while True:
@@ -159,6 +207,29 @@ def test_only_who_has_a_name_and_its_password_gets_in(server: Server) -> None:
     assert server.client("api", "password-of-api").ping()
 
 
+def test_without_tls_it_says_nothing(server: Server) -> None:
+    for first in (b"PING\r\n", b"AUTH api password-of-api\r\nPING\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain:
+            plain.sendall(first)
+            with contextlib.suppress(ConnectionResetError):
+                assert b"PONG" not in plain.recv(1024)
+
+
+def test_its_certificate_is_of_the_ca_for_its_name(server: Server) -> None:
+    def version(context: ssl.SSLContext, name: str) -> str | None:
+        with (
+            socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=name) as wrapped,
+        ):
+            return wrapped.version()
+
+    trusting = ssl.create_default_context(cafile=server.ca)
+    assert version(trusting, "redis.infrastructure.svc") == "TLSv1.3"
+    for context, name in ((trusting, "another.svc"), (ssl.create_default_context(), "redis.infrastructure.svc")):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            version(context, name)
+
+
 def test_a_service_does_with_its_keys_what_it_likes(api: Any) -> None:
     assert api.set("api:post:1", "text", ex=60)
     assert api.get("api:post:1") == b"text"
@@ -194,7 +265,12 @@ def test_a_service_reads_what_it_may_and_writes_none_of_it(api: Any, auth: Any) 
 def test_the_limiter_of_auth_needs_no_more_than_that(server: Server) -> None:
     async def count() -> list[Any]:
         pool: Any = redis.asyncio.ConnectionPool(
-            host="127.0.0.1", port=server.port, username="auth", password="password-of-auth"
+            connection_class=redis.asyncio.SSLConnection,
+            host="127.0.0.1",
+            port=server.port,
+            ssl_ca_certs=str(server.ca),
+            username="auth",
+            password="password-of-auth",
         )
         storage = RedisStorage(
             "async+redis://", implementation="redispy", key_prefix="auth:limits", connection_pool=pool
@@ -231,18 +307,24 @@ def test_the_monitor_sees_how_the_server_is_and_no_data(server: Server, auth: An
     monitor = server.client("_monitor", "password-of-the-monitor")
     assert monitor.ping()
     assert monitor.info("memory")["maxmemory_policy"] == "volatile-lru"
-    for command in ("GET auth:secret", "KEYS *", "CONFIG GET *"):
+    # The exporter asks for both; slow commands would show what services store, so none is kept.
+    assert monitor.latency_latest() == []
+    assert (monitor.slowlog_len(), monitor.slowlog_get()) == (0, [])
+    for command in ("GET auth:secret", "KEYS *", "CONFIG GET *", "SLOWLOG RESET", "LATENCY RESET"):
         with pytest.raises(NoPermissionError):
             monitor.execute_command(*command.split())
 
 
 def test_the_probe_tells_an_error_from_an_answer(server: Server, render: Any, tmp_path: Path) -> None:
-    [container] = pick(documents(render), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"]
+    containers = pick(documents(render), "StatefulSet", "redis")["spec"]["template"]["spec"]["containers"]
+    [container] = [one for one in containers if one["name"] == "redis"]
     shell, option, script = container["livenessProbe"]["exec"]["command"]
     password = tmp_path / "password"
     place = "/run/secrets/redis/monitor_password"
     assert place in script
     script = script.replace(place, str(password)).replace("redis-cli", f"redis-cli -p {server.port}")
+    assert "/run/secrets/redis/ca.crt" in script
+    script = script.replace("/run/secrets/redis/ca.crt", str(server.ca))
     for content, code in (("password-of-the-monitor", 0), ("wrong", 1)):
         password.write_text(content, encoding="utf-8")
         assert subprocess.run([shell, option, script], capture_output=True, check=False).returncode == code

@@ -121,8 +121,9 @@ def test_every_document_is_valid(rendered: Any) -> None:
 
 def test_who_has_redis_gets_its_address_and_a_user_of_its_own(rendered: Any) -> None:
     documents = rendered(service_redis_host="redis.stores.svc")
-    wanted = {"REDIS_HOST": "redis.stores.svc", "REDIS_PORT": "6379", "REDIS_USER": "shop"}
+    wanted = {"REDIS_HOST": "redis.stores.svc", "REDIS_PORT": "6379", "REDIS_TLS": "false", "REDIS_USER": "shop"}
     assert wanted.items() <= environment(documents, "shop").items()
+    assert environment(rendered(service_redis_tls=True), "shop")["REDIS_TLS"] == "true"
     assert files(documents, "shop")["redis_password"] == "of-shop-in-redis"
     assert not [name for name in environment(documents, "page") if name.startswith("REDIS")]
 

@@ -16,7 +16,7 @@ from controller import Run, apply_role
 from kubernetes.client import AuthorizationV1Api
 from rule_cases import rule_tests
 
-NAMESPACE, OWN = "monitoring", "molecule-prometheus-own"
+NAMESPACE, STORES, OWN = "monitoring", "infrastructure", "molecule-prometheus-own"
 NAME = "app.kubernetes.io/name=prometheus"
 POD = "prometheus-0"
 URL = "http://prometheus.monitoring.svc:9090"
@@ -79,7 +79,10 @@ def test_every_pod_that_asks_for_it_is_a_target_that_is_up(
         return found
 
     wanted = annotated(cluster)
-    assert {namespace for namespace, _ in wanted} >= {one["namespace"] for one in definitions.values()} | {NAMESPACE}
+    assert {namespace for namespace, _ in wanted} >= {one["namespace"] for one in definitions.values()} | {
+        NAMESPACE,
+        STORES,
+    }
     # One that has just started is looked at within an interval.
     assert pods.eventually(seen, dict.fromkeys(wanted, "up")) == dict.fromkeys(annotated(cluster), "up")
 
@@ -101,6 +104,15 @@ def test_metrics_of_the_services_can_be_asked_for(get: Any) -> None:
         [series] = query(get, f'sum(count_over_time(up{{job="{name}"}}[2m])) / count(up{{job="{name}"}})')
         # Eight in two minutes, less those before a restart.
         assert 1 <= float(series["value"][1]) <= 9
+
+
+def test_metrics_of_redis_can_be_asked_for(get: Any, pods: Pods) -> None:
+    """That of the exporter is not enough: it also answers when Redis does not."""
+
+    def seen() -> list[str]:
+        return [series["value"][1] for series in query(get, f'redis_up{{job="redis", namespace="{STORES}"}}')]
+
+    assert pods.eventually(seen, ["1"]) == ["1"]
 
 
 def test_it_knows_every_service_and_its_alertmanager(get: Any, definitions: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets as random
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from cluster_client import Client, Pods
 from confinement import confined, confinements
 from controller import Run, apply_role
+from exposition import metrics
 from leaks import leaked
+from secret_store import authority, certificate
 
 NAMESPACE, OWN = "infrastructure", "molecule-redis-own"
 NAME = "app.kubernetes.io/name=redis"
@@ -23,15 +26,17 @@ REFUSED, UNKNOWN = "NoPermissionError", "AuthenticationError"
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
 
 
-def ask(host: str, user: str | None, password: str | None, commands: list[list[str]]) -> list[str]:
-    """In the cluster: give commands as a user; for each the answer as text, or the kind of the refusal."""
+def ask(host: str, ca: str, user: str | None, password: str | None, commands: list[list[str]]) -> list[str]:
+    """In the cluster: give commands as a user, with TLS if there is a CA to believe; for each the answer as text, or
+    the kind of the refusal."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     once = Retry(NoBackoff(), 0)
+    tls: dict[str, Any] = {"ssl": True, "ssl_ca_data": ca} if ca else {}
     client: Any = redis.Redis(
-        host, 6379, username=user, password=password, retry=once, socket_timeout=5, decode_responses=True
+        host, 6379, username=user, password=password, retry=once, socket_timeout=5, decode_responses=True, **tls
     )
     answers = []
     for command in commands:
@@ -43,6 +48,23 @@ def ask(host: str, user: str | None, password: str | None, commands: list[list[s
     return answers
 
 
+def shake_hands(host: str, ca: str, name: str) -> str:
+    """In the cluster: the version of TLS that is agreed on with who is called by that name, or the kind of the
+    refusal; without a CA those of the system are believed."""
+    import socket
+    import ssl
+
+    context = ssl.create_default_context(cadata=ca or None)
+    try:
+        with (
+            socket.create_connection((host, 6379), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=name) as wrapped,
+        ):
+            return str(wrapped.version())
+    except OSError as error:
+        return type(error).__name__
+
+
 @pytest.fixture(scope="session")
 def users(definitions: dict[str, Any]) -> list[str]:
     """Return the services that have keys in Redis."""
@@ -51,13 +73,21 @@ def users(definitions: dict[str, Any]) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def ca(state: Path) -> str:
+    """Return the certificate of the platform's CA."""
+    return (state / "ca.crt").read_text(encoding="utf-8")
+
+
 @pytest.fixture
-def give(client: Client, secrets: dict[str, Any]) -> Any:
+def give(client: Client, ca: str, secrets: dict[str, Any]) -> Any:
     """Return a function that gives commands to the platform's Redis as a service."""
 
     def commands(service: str, *commands: list[str]) -> list[str]:
         password = secrets["redis_passwords"][service]
-        answers: list[str] = client.call(ask, host=HOST, user=service, password=password, commands=list(commands))
+        answers: list[str] = client.call(
+            ask, host=HOST, ca=ca, user=service, password=password, commands=list(commands)
+        )
         return answers
 
     return commands
@@ -93,14 +123,27 @@ def test_keys_to_read_can_be_read_and_not_written(give: Any, definitions: dict[s
             assert answers[1:] == [REFUSED] * 2, f"{service} writes {key}"
 
 
-def test_who_has_no_name_or_a_wrong_password_is_refused(client: Client, secrets: dict[str, Any]) -> None:
+def test_without_tls_it_says_nothing(client: Client, secrets: dict[str, Any]) -> None:
+    password = secrets["redis_passwords"]["api"]
+    answers = client.call(ask, host=HOST, ca="", user="api", password=password, commands=[["PING"], ["GET", "api:x"]])
+    assert answers == ["ConnectionError"] * 2
+
+
+def test_its_certificate_is_of_the_platforms_ca_for_its_names(client: Client, ca: str) -> None:
+    for name in (HOST, f"{HOST}.cluster.local"):
+        assert client.call(shake_hands, host=HOST, ca=ca, name=name) == "TLSv1.3"
+    assert client.call(shake_hands, host=HOST, ca=ca, name="minio.infrastructure.svc") == "SSLCertVerificationError"
+    assert client.call(shake_hands, host=HOST, ca="", name=HOST) == "SSLCertVerificationError"
+
+
+def test_who_has_no_name_or_a_wrong_password_is_refused(client: Client, ca: str, secrets: dict[str, Any]) -> None:
     ping = [["PING"]]
     passwords = secrets["redis_passwords"]
-    assert client.call(ask, host=HOST, user=None, password=None, commands=ping) == [UNKNOWN]
+    assert client.call(ask, host=HOST, ca=ca, user=None, password=None, commands=ping) == [UNKNOWN]
     strangers = [("default", ""), ("default", passwords["api"]), ("api", passwords["auth"]), ("nobody", "x" * 32)]
     for user, password in strangers:
-        assert client.call(ask, host=HOST, user=user, password=password, commands=ping) == [UNKNOWN], user
-    assert client.call(ask, host=HOST, user="api", password=passwords["api"], commands=ping) == ["True"]
+        assert client.call(ask, host=HOST, ca=ca, user=user, password=password, commands=ping) == [UNKNOWN], user
+    assert client.call(ask, host=HOST, ca=ca, user="api", password=passwords["api"], commands=ping) == ["True"]
 
 
 def test_a_service_governs_nothing(give: Any) -> None:
@@ -118,13 +161,27 @@ def test_a_service_governs_nothing(give: Any) -> None:
     assert give("api", *[command.split() for command in commands]) == [REFUSED] * len(commands)
 
 
-def test_the_monitor_asks_how_it_is_and_sees_no_data(client: Client, secrets: dict[str, Any]) -> None:
+def test_the_monitor_asks_how_it_is_and_sees_no_data(client: Client, ca: str, secrets: dict[str, Any]) -> None:
     steps = [["PING"], ["INFO", "persistence"], ["GET", "auth:molecule"], ["CONFIG", "GET", "*"]]
     password = secrets["redis_monitor_password"]
-    answers = client.call(ask, host=HOST, user="_monitor", password=password, commands=steps)
+    answers = client.call(ask, host=HOST, ca=ca, user="_monitor", password=password, commands=steps)
     assert answers[0] == "True"
     assert "'aof_enabled': 1" in answers[1]
     assert answers[2:] == [REFUSED] * 2
+
+
+def test_the_exporter_tells_how_it_is_and_asks_nothing_that_it_may_not(client: Client, pods: Pods) -> None:
+    address = pods.core.read_namespaced_pod("redis-0", NAMESPACE).status.pod_ip
+
+    def rejected(samples: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in samples.items() if "rejected_calls_total" in name}
+
+    seen, again = (client.call(metrics, address=address, port=9121) for _ in range(2))
+    assert seen["redis_up"] == 1
+    assert seen["redis_aof_enabled"] == 1
+    assert seen["redis_memory_max_bytes"] == 128 * 1024**2
+    assert again["redis_commands_processed_total"] > seen["redis_commands_processed_total"]
+    assert rejected(again) == rejected(seen) != {}
 
 
 def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
@@ -157,13 +214,28 @@ class Installation:
             "redis_storage_size": "1Gi",
             "redis_monitor_password": random.token_hex(16),
         }
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new CA and a certificate of it, made as the role secrets makes them."""
+        now = datetime.now(UTC)
+        made = authority("ca", "a CA of the tests", now)
+        made |= certificate(made, {"name": "redis", "authority": "ca", "domains": [self.host]}, now)
+        self.ca = str(made["ca_certificate"])
+        self.variables |= {
+            "redis_ca_certificate": self.ca,
+            "redis_certificate": made["redis_certificate"],
+            "redis_certificate_key": made["redis_key"],
+        }
 
     def apply(self, *arguments: str, **variables: Any) -> Run:
         return apply_role("redis", *arguments, variables={**self.variables, "redis_users": self.users, **variables})
 
     def give(self, client: Client, user: dict[str, Any], *commands: list[str]) -> list[str]:
         name, password = user["name"], user["password"]
-        answers: list[str] = client.call(ask, host=self.host, user=name, password=password, commands=list(commands))
+        answers: list[str] = client.call(
+            ask, host=self.host, ca=self.ca, user=name, password=password, commands=list(commands)
+        )
         return answers
 
 
@@ -179,7 +251,8 @@ def own(pods: Pods, state: Path) -> Iterator[Installation]:
         run = installation.apply()
         assert run.code == 0, run.output
         hidden = {user["name"]: user["password"] for user in installation.users}
-        assert leaked(hidden | {"monitor": installation.variables["redis_monitor_password"]}, run.output) == []
+        hidden |= {name: installation.variables[f"redis_{name}"] for name in ("monitor_password", "certificate_key")}
+        assert leaked(hidden, run.output) == []
         yield installation
 
 
@@ -221,6 +294,15 @@ def test_new_rights_reach_the_running_server(own: Installation, client: Client, 
     steps = [["GET", "writer:kept"], ["SET", "writer:kept", "mine"], ["GET", "writer:other"]]
     wanted = ["for ever", REFUSED, REFUSED]
     assert pods.eventually(lambda: own.give(client, reader, *steps), wanted) == wanted
+
+
+def test_a_new_certificate_reaches_the_running_server(own: Installation, client: Client, pods: Pods) -> None:
+    old, [user, *_] = own.ca, own.users
+    own.renew()
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert pods.eventually(lambda: own.give(client, user, ["GET", "writer:kept"]), ["for ever"]) == ["for ever"]
+    assert client.call(shake_hands, host=own.host, ca=old, name=own.host) == "SSLCertVerificationError"
 
 
 def test_a_limit_that_a_full_redis_would_break_is_refused_before_anything_changes(

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from slipway_testing.certificates import Authority
 from slipway_testing.processes import free_port, stop, wait_until
 
 # Each service has its own keys; whoever verifies tokens also reads what auth has revoked.
@@ -37,6 +38,8 @@ class RedisServer:
     port: int
     directory: Path
     passwords: dict[str, str] = field(default_factory=dict)
+    # The CA of its certificate; without one it speaks no TLS.
+    ca: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def settings(self, user: str) -> dict[str, Any]:
@@ -46,6 +49,8 @@ class RedisServer:
             "redis_port": self.port,
             "redis_user": user,
             "redis_password": self.passwords[user],
+            "redis_tls": self.ca is not None,
+            "platform_ca_file": self.ca,
             # A busy machine is not a dead Redis.
             "redis_timeout": 3.0,
         }
@@ -53,7 +58,15 @@ class RedisServer:
     def admin(self) -> "redis.Redis":
         """To arrange, or to look behind a service's back. To be closed by the caller."""
         return redis.Redis(
-            host=self.host, port=self.port, username=ADMIN, password=self.passwords[ADMIN], decode_responses=True
+            host=self.host,
+            port=self.port,
+            username=ADMIN,
+            password=self.passwords[ADMIN],
+            decode_responses=True,
+            ssl=self.ca is not None,
+            ssl_ca_certs=None if self.ca is None else str(self.ca),
+            # Some tests give it a wrong name.
+            ssl_check_hostname=False,
         )
 
     def start(self) -> None:
@@ -81,8 +94,11 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis() -> Iterator[RedisServer]:
-    """A server without persistence: a stop is also a loss of everything that was in it."""
+def running_redis(*names: str) -> Iterator[RedisServer]:
+    """A server without persistence: a stop is also a loss of everything that was in it.
+
+    With names it speaks TLS only, with a certificate for them of a CA of its own.
+    """
     if shutil.which("redis-server") is None:
         raise RuntimeError("no Redis server found: install the package redis-server")
     directory = Path(tempfile.mkdtemp(prefix="slipway-redis-"))
@@ -91,7 +107,7 @@ def running_redis() -> Iterator[RedisServer]:
     lines = ["user default off", f"user {ADMIN} on >{server.passwords[ADMIN]} ~* &* +@all"]
     lines += [acl_line(user, server.passwords[user], reads) for user, reads in READS.items()]
     (directory / "users.acl").write_text("\n".join(lines) + "\n")
-    configuration = {
+    configuration: dict[str, Any] = {
         "bind": server.host,
         "port": server.port,
         "dir": directory,
@@ -101,6 +117,12 @@ def running_redis() -> Iterator[RedisServer]:
         "maxmemory": "64mb",
         "maxmemory-policy": "volatile-lru",
     }
+    if names:
+        authority = Authority(directory)
+        certificate, key = authority.issue(*names)
+        server.ca = authority.file
+        tls = {"tls-cert-file": certificate, "tls-key-file": key, "tls-auth-clients": "no"}
+        configuration |= {"port": 0, "tls-port": server.port, **tls}
     (directory / "redis.conf").write_text("".join(f"{name} {value}\n" for name, value in configuration.items()))
     try:
         server.start()

@@ -1,9 +1,10 @@
 """Redis, as something that makes work cheaper and is never needed: whoever asks says what to do without an answer."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis.asyncio
 import structlog
@@ -39,6 +40,14 @@ class _Credentials(CredentialProvider):
         return self.get_credentials()
 
 
+class _TlsConnection(redis.asyncio.SSLConnection):
+    """With a context of ours: redis-py's own would believe all CAs of the system too, and read them per connection."""
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = context
+
+
 class Redis:
     """One pool of connections. `client` is for libraries that want one; everything else goes through `attempt`."""
 
@@ -48,6 +57,9 @@ class Redis:
         self._away = False
         self._unavailable = Counter(
             "redis_unavailable_total", "Operations done without Redis.", ["operation"], registry=registry
+        )
+        tls: dict[str, Any] = (
+            {"connection_class": _TlsConnection, "context": settings.trust()} if settings.redis_tls else {}
         )
         pool = redis.asyncio.BlockingConnectionPool(
             host=settings.redis_host,
@@ -61,6 +73,7 @@ class Redis:
             # Not even one more try: the default is three, with pauses, in the middle of somebody's request.
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
+            **tls,
         )
         self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
 

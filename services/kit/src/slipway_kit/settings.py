@@ -104,6 +104,10 @@ class ServiceSettings(BaseSettings):
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return parse_networks(self.trusted_proxies)
 
+    def trust(self) -> ssl.SSLContext:
+        """Whom clients of data stores believe: the CA of PLATFORM_CA_FILE and no other, or without it the system's."""
+        return ssl.create_default_context(cafile=self.platform_ca_file)
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read environment and secret files; raise SettingsError with all mistakes at once."""
@@ -146,6 +150,11 @@ class DatabaseSettings(ServiceSettings):
 class RedisSettings(ServiceSettings):
     redis_host: str = Field(min_length=1, description="the address of Redis", examples=["redis.infrastructure.svc"])
     redis_port: Port = Field(6379, description="a port between 1 and 65535", examples=["6379"])
+    redis_tls: bool = Field(
+        False,
+        description="true or false: whether Redis takes TLS, with a certificate of PLATFORM_CA_FILE",
+        examples=["true"],
+    )
     redis_user: str = Field(min_length=1, description="the user of Redis", examples=["auth"])
     redis_password: SecretStr = Field(min_length=1, description="the password of the Redis user")
     # Everything that Redis does here can be done without: better soon without than late with it.
