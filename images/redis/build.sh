@@ -7,10 +7,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 wanted() {
-  local root=$1 package=$2 variable=$3 version=$4 found
+  local root=$1 package=$2 variable=$3 expected=$4 found
   found=$(chroot "$root" dpkg-query --show "$package" | cut -f2)
-  if [[ ${found#*:} != "$version".* ]]; then
-    echo "$package: found $found, wanted $version; $variable in group_vars/all/versions.yml says which" >&2
+  if [[ ${found#*:} != "$expected".* ]]; then
+    echo "$package: found $found, wanted $expected; $variable in group_vars/all/versions.yml says which" >&2
     exit 1
   fi
 }
