@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "plugins" / "filter"))
 exec_code: Any = importlib.import_module("exec_code").exec_code
 
+
 @pytest.mark.parametrize(
     ("result", "code"),
     [
