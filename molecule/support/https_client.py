@@ -29,7 +29,7 @@ class Answer:
 def secure(address: str, name: str, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
     """Shake hands with a node."""
     with (
-        socket.create_connection((address, 443), timeout=10) as plain,
+        socket.create_connection((address, 443), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname=name) as wrapped,
     ):
         yield wrapped

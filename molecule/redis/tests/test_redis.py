@@ -36,7 +36,7 @@ def ask(host: str, ca: str, user: str | None, password: str | None, commands: li
     once = Retry(NoBackoff(), 0)
     tls: dict[str, Any] = {"ssl": True, "ssl_ca_data": ca} if ca else {}
     client: Any = redis.Redis(
-        host, 6379, username=user, password=password, retry=once, socket_timeout=5, decode_responses=True, **tls
+        host, 6379, username=user, password=password, retry=once, socket_timeout=20, decode_responses=True, **tls
     )
     answers = []
     for command in commands:

@@ -287,7 +287,8 @@ URL = f"http://hello.{OWN}.svc:{PORT}"
 
 
 def test_a_folder_becomes_a_service(folder: Folder, client: Client, pods: Pods, hosts: dict[str, Any]) -> None:
-    assert client.call(ask, url=f"{URL}/hostname")[0] == 200
+    # The nodes hear of a new Service a moment after its pod is ready.
+    assert pods.eventually(lambda: client.call(ask, url=f"{URL}/hostname")[0], 200) == 200
     found = confinements(pods, hosts, OWN, RUNNING.format("hello"))
     assert found == dict.fromkeys(found, confined(10001))
 
@@ -316,7 +317,8 @@ def test_a_schedule_comes_and_goes_with_its_line(folder: Folder, pods: Pods) -> 
 
 def test_a_release_that_does_not_start_says_why_and_the_old_one_goes_on(folder: Folder, client: Client) -> None:
     broken = ["python3", "-c", "raise SystemExit('out of coffee')"]
-    run = folder.apply(timeout=20, command=broken)
+    # Long enough to start and end on a busy machine too: before, there is nothing to tell.
+    run = folder.apply(timeout=40, command=broken)
     assert run.code != 0
     assert "out of coffee" in run.output
     assert "hello" in run.failure

@@ -146,13 +146,12 @@ def test_it_knows_the_clients_own_address(pods: Pods, inventory: Any, domain: st
         for pod in pods.core.list_namespaced_pod("ingress-nginx", label_selector="app.kubernetes.io/name=traefik").items
         if pod.spec.node_name == "agent-1"
     ]
-    limit = time.monotonic() + 10
-    lines: list[str] = []
-    while not lines and time.monotonic() < limit:
-        log = pods.core.read_namespaced_pod_log(name, "ingress-nginx", tail_lines=200)
-        lines = [line for line in log.splitlines() if mark in line]
-    assert lines, f"no request for {mark} in the log of {name}"
-    assert json.loads(lines[0])["ClientHost"] == mine
+
+    def logged() -> list[str]:
+        log = pods.core.read_namespaced_pod_log(name, "ingress-nginx", since_seconds=600)
+        return [json.loads(line)["ClientHost"] for line in log.splitlines() if mark in line]
+
+    assert pods.eventually(logged, [mine]) == [mine]
 
 
 def test_it_may_read_no_secret_of_the_data_stores(pods: Pods) -> None:
