@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 lab = python scripts/lab_lock.py
 
-.PHONY: help bootstrap bootstrap-tests up down status credentials logs test test-fast bench lint unit lock
+.PHONY: help bootstrap bootstrap-tests up down status credentials logs test test-fast bench drills lint unit lock
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ test: bootstrap-tests ## Every test, on a lab that it makes if there is none
 bench: bootstrap-tests ## What the services cost and hold, beside their goals, in under six minutes
 	@python plugins/module_utils/artifact_store.py build minio
 	@python -m bench $(BENCH)
+
+drills: bootstrap-tests ## Break Postgres under writes, in every way we know, and count what is lost
+	@$(lab) python -m drills $(DRILLS)
 
 lock: bootstrap ## Lock the Python dependencies again, after a change of an .in file
 	@scripts/lock

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drills import writer
+import drills.__main__ as main
+from drills import report, writer
+from drills.drill import Outcome
 from drills.history import Attempt, Gap, History, Key, Verdict, recovery_seconds
+from drills.members import named, trouble
 
 OUTCOMES = (writer.OK, writer.FAILED, writer.UNKNOWN)
 
@@ -182,3 +185,75 @@ def test_a_log_of_something_else_is_refused(text: str) -> None:
 )
 def test_only_a_refusal_of_the_server_is_a_failure(error: Exception, wanted: str) -> None:
     assert writer.outcome_of(error) == wanted
+
+
+# --- when a drill may start, and what it says
+
+
+def member(name: str, role: str, state: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "role": role, "state": state, "timeline": 3, **more}
+
+
+LEADER = member("postgres-0", "leader", "running")
+STANDBY = member("postgres-1", "sync_standby", "streaming", lag=0)
+
+
+def test_a_leader_and_a_standby_in_sync_may_be_drilled() -> None:
+    assert trouble([STANDBY, LEADER], wanted=2, synchronous=True) == ""
+    replica = STANDBY | {"role": "replica"}
+    assert trouble([LEADER, replica], wanted=2, synchronous=False) == ""
+    assert named([STANDBY, LEADER], "leader") == "postgres-0"
+
+
+@pytest.mark.parametrize(
+    ("members", "synchronous"),
+    [
+        ([], True),
+        ([LEADER], True),
+        ([STANDBY], True),
+        ([LEADER, LEADER], True),
+        ([LEADER, STANDBY | {"role": "replica"}], True),
+        ([LEADER, STANDBY], False),
+        ([LEADER | {"state": "starting"}, STANDBY], True),
+        ([LEADER, STANDBY | {"state": "running"}], True),
+        ([LEADER, STANDBY | {"lag": 8}], True),
+        ([LEADER, STANDBY | {"lag": "unknown"}], True),
+        ([LEADER, STANDBY | {"timeline": 2}], True),
+    ],
+)
+def test_all_others_are_told_why_not(members: list[dict[str, Any]], synchronous: bool) -> None:
+    found = trouble(members, wanted=2, synchronous=synchronous)
+    assert found.startswith("found ") and "; wanted " in found and "\n" not in found
+
+
+def outcome(fault: str, history: History, *rows: Key) -> Outcome:
+    everything = [attempt.key for attempt in history.attempts if attempt.outcome != writer.FAILED]
+    verdicts = {"postgres-0": history.check(everything), "postgres-1": history.check(rows)}
+    return Outcome(fault, history, verdicts, history.longest_gap(), 1.0, ("postgres-0", "postgres-1"))
+
+
+def test_a_loss_on_one_member_is_a_loss() -> None:
+    found = outcome("crash", history("ok", "unknown", "ok"), (1, 1))
+    assert (found.lost, found.good) == (1, False)
+    assert report.line(found)[-1] == "NO"
+    assert found.receipt()["members"]["postgres-1"]["lost"] == {"count": 1, "first": [(1, 3)]}
+
+
+def test_the_control_has_to_lose_and_nothing_else() -> None:
+    assert outcome("control", history("ok", "ok"), (1, 1)).good
+    assert not outcome("control", history("ok", "ok"), (1, 1), (1, 2)).good
+    assert not outcome("control", history("ok", "ok"), (1, 1), (7, 7)).good
+
+
+def test_a_missed_aim_stands_in_the_table_and_is_no_error() -> None:
+    slow = outcome("crash", history("ok", *["failed"] * 30, "ok"), (1, 1), (1, 32))
+    assert slow.verdicts["postgres-1"].good
+    assert report.line(slow)[6:8] == ("31.0 s", "<= 10 s, MISSED")
+
+
+def test_each_fault_may_be_asked_for_by_name() -> None:
+    assert main.arguments_of([]).rows >= 10_000
+    assert main.arguments_of(["--only", "crash", "--only", "control", "--rows", "1000"]).only == ["crash", "control"]
+    for words in (["--only", "nothing"], ["--rows", "1"], ["--write-docs", "--rows", "100"]):
+        with pytest.raises(SystemExit):
+            main.arguments_of(words)

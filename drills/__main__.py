@@ -1,0 +1,85 @@
+"""`python -m drills`: break Postgres under writes, then look for every acknowledged one. See docs/drills.md."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cluster_access import ClusterUnreachableError, state_directory
+from controller import Inventory, ssh
+
+from bench.machine import describe_machine, sentence
+from bench.report import write_dated, write_page
+from drills import ROOT, report
+from drills.drill import Outcome, run
+from drills.faults import FAULTS
+from drills.installation import DrillError, installed
+
+RECEIPTS = ROOT / ".cache" / "drills"
+PAGE = ROOT / "docs" / "drills.md"
+# The lab alone: its hosts can be stopped and started from here.
+ENVIRONMENT = "local"
+ROWS = 10_000
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m drills", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault; again for more")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"acknowledged inserts in each drill (default: {ROWS})")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/drills.md")
+    arguments = parser.parse_args(words)
+    if arguments.rows < 100:
+        parser.error(f"--rows: found {arguments.rows}, wanted at least 100, for example {ROWS}")
+    if arguments.write_docs and (arguments.only or arguments.rows < ROWS):
+        parser.error(f"--write-docs: found a part of the drills, wanted all of them with at least {ROWS} rows")
+    return arguments
+
+
+def drill(faults: Sequence[str], rows: int) -> Iterator[Outcome]:
+    """All of them, one after the other, in one installation."""
+    state = state_directory(ENVIRONMENT)
+    inventory = Inventory(ROOT / "inventories" / ENVIRONMENT)
+    hosts: dict[str, Any] = {name: ssh(inventory.address(name), state) for name in inventory.hosts()}
+    began = time.monotonic()
+    with installed(state / "kubeconfig") as installation:
+        print(f"drills: two members are in sync after {time.monotonic() - began:.0f} s", file=sys.stderr)
+        for name in faults:
+            began = time.monotonic()
+            yield run(name, installation, hosts, rows)
+            print(f"drills: {name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0 when every row is where it should be (the control: when its loss was seen), 1 otherwise. Aims only inform."""
+    arguments = arguments_of(sys.argv[1:] if words is None else words)
+    about = describe_machine()
+    began = time.monotonic()
+    # In the order of FAULTS: after the control the installation is an asynchronous one.
+    wanted = [name for name in FAULTS if name in (arguments.only or FAULTS)]
+    outcomes: list[Outcome] = []
+    broken = ""
+    try:
+        for outcome in drill(wanted, arguments.rows):
+            outcomes.append(outcome)
+    except (DrillError, ClusterUnreachableError) as error:
+        broken = str(error)
+    about["seconds"] = round(time.monotonic() - began)
+    # Also of drills that came before one that broke off.
+    document = {"machine": about, "drills": [outcome.receipt() for outcome in outcomes], "broken": broken}
+    receipt = write_dated(RECEIPTS, document)
+    table = report.table(outcomes)
+    print(table)
+    bad = sum(not outcome.good for outcome in outcomes)
+    print(
+        f"\n{len(outcomes)} drills, {bad} not as it should, {about['seconds']} s; receipt: {receipt.relative_to(ROOT)}"
+    )
+    if broken:
+        print(f"drills: {broken}", file=sys.stderr)
+    elif arguments.write_docs:
+        write_page(PAGE, f"{sentence(about)}\n\n{table}", "drills")
+    return 1 if bad or broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
