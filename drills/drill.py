@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from drills import ROOT
+import kube_reason
+from cluster_access import Cluster
+
 from drills.faults import FAULTS, Target
 from drills.history import Gap, History, Verdict, recovery_seconds
 from drills.installation import Installation, wait
@@ -71,26 +71,34 @@ def run(name: str, installation: Installation, hosts: Mapping[str, Any], rows: i
     if installation.synchronous and not fault.synchronous:
         installation.replicate_asynchronously()
         installation.wait_in_sync(f"{name} does not start")
-    with writing(installation, table=name) as writers:
+    table = f"drill_{name}"  # names of faults are words of SQL, too
+    with writing(installation, table) as writers:
         writers.wait_acknowledged(round(rows * BEFORE))
         members = installation.members()
         leader = named(members, "leader")
         standby = next(str(member["name"]) for member in members if member["name"] != leader)
         struck = fault.strike(Target(installation, hosts, leader, standby))
         time.sleep(max(0.0, struck + fault.lasts - time.time()))
-        installation.wait_in_sync(f"{name} does not heal")
+        installation.wait_in_sync(f"{name} does not heal", at_rest=False)
         writers.wait_acknowledged(rows)
         history = writers.end()
-    found = installation.rows(name)
-    wait(platform_trouble, PLATFORM_SECONDS, f"after {name}")
+    found = installation.rows(table)
+    wait(lambda: platform_trouble(installation.cluster), PLATFORM_SECONDS, f"after {name}")
     gap = history.longest_gap()
     verdicts = {member: history.check(keys) for member, keys in found.items()}
     return Outcome(name, history, verdicts, gap, recovery_seconds(gap, struck), (leader, installation.leader))
 
 
-def platform_trouble() -> str:
-    """What `make status` says last while anything of the platform is not ready."""
-    done = subprocess.run(
-        [sys.executable, "scripts/status.py"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-    )
-    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip().rpartition("\n")[2]
+def platform_trouble(cluster: Cluster) -> str:
+    """The first node or workload of the platform that is not ready: what a drill took down has to come back."""
+    for node in cluster.items("/api/v1/nodes"):
+        if ("Ready", "True") not in [(c["type"], c["status"]) for c in node["status"]["conditions"]]:
+            return f"node {node['metadata']['name']} is not ready"
+    ours = cluster.items("/api/v1/namespaces", labelSelector="app.kubernetes.io/part-of=slipway")
+    names = {"kube-system", *(namespace["metadata"]["name"] for namespace in ours)}
+    for kind in ("Deployment", "StatefulSet", "DaemonSet"):
+        for workload in cluster.items(f"/apis/apps/v1/{kind.lower()}s"):
+            about, missing = workload["metadata"], kube_reason.state(kind, workload).missing
+            if about["namespace"] in names and missing:
+                return f"{about['namespace']}/{about['name']}: {missing}"
+    return ""

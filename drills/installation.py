@@ -94,11 +94,11 @@ class Installation:
                 refused = error
         raise refused
 
-    def trouble(self) -> str:
-        return trouble(self.members(), wanted=MEMBERS, synchronous=self.synchronous)
+    def wait_in_sync(self, what: str, *, at_rest: bool = True) -> None:
+        def look() -> str:
+            return trouble(self.members(), wanted=MEMBERS, synchronous=self.synchronous, at_rest=at_rest)
 
-    def wait_in_sync(self, what: str) -> None:
-        wait(self.trouble, SYNC_SECONDS, what)
+        wait(look, SYNC_SECONDS, what)
 
     @property
     def leader(self) -> str:
@@ -131,7 +131,7 @@ class Installation:
         [position] = self.query(self.leader, "SELECT pg_current_wal_lsn()")
 
         def behind(member: str) -> str:
-            there = f"pg_last_wal_replay_lsn() IS NULL OR pg_last_wal_replay_lsn() >= '{position}'"
+            there = f"NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= '{position}'"
             return "" if self.query(member, f"SELECT {there}") == ["t"] else f"{member} is not at {position} yet"
 
         statement = f"SELECT writer, seq FROM {table} ORDER BY position"  # noqa: S608 - the drill's own name

@@ -37,6 +37,10 @@ class Writers:
         return ended.output
 
     def acknowledged(self) -> int:
+        core = self.client.pods.core
+        if core.read_namespaced_pod(self.client.name, self.client.namespace).status.phase == "Failed":
+            said = core.read_namespaced_pod_log(self.client.name, self.client.namespace, tail_lines=1)
+            raise DrillError(f"the writers ended: {said.strip()}")
         return int(self._execute("sh", "-c", f"cat {LOG} 2>/dev/null | grep -c '\"{writer.OK}\"' || true"))
 
     def wait_acknowledged(self, rows: int) -> None:
@@ -64,7 +68,7 @@ def writing(installation: Installation, table: str) -> Iterator[Writers]:
     The name of the Service stands in the pod's hosts file: the drill is about Postgres, and a node that takes the DNS
     server along must not count.
     """
-    pods, name = installation.pods, f"writers-{table}"
+    pods, name = installation.pods, f"writers-{table.replace('_', '-')}"
     image = installation.cluster.get("/apis/apps/v1/namespaces/{}/deployments/{}".format(*IMAGE_OF))
     settings = {
         "host": HOST,
@@ -90,7 +94,7 @@ def writing(installation: Installation, table: str) -> Iterator[Writers]:
         ],
         container={
             # The log is read after the writers have ended.
-            "command": ["sh", "-c", "python3 /drill/writer.py /drill/settings.json; sleep 3600"],
+            "command": ["sh", "-c", "python3 /drill/writer.py /drill/settings.json || exit; sleep 3600"],
             "volumeMounts": [
                 {"name": "drill", "mountPath": "/drill", "readOnly": True},
                 {"name": "log", "mountPath": "/log"},

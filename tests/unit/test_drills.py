@@ -200,6 +200,7 @@ STANDBY = member("postgres-1", "sync_standby", "streaming", lag=0)
 
 def test_a_leader_and_a_standby_in_sync_may_be_drilled() -> None:
     assert trouble([STANDBY, LEADER], wanted=2, synchronous=True) == ""
+    assert trouble([STANDBY | {"lag": 8}, LEADER], wanted=2, synchronous=True, at_rest=False) == ""
     replica = STANDBY | {"role": "replica"}
     assert trouble([LEADER, replica], wanted=2, synchronous=False) == ""
     assert named([STANDBY, LEADER], "leader") == "postgres-0"
