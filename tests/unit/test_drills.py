@@ -252,6 +252,13 @@ def test_a_missed_aim_stands_in_the_table_and_is_no_error() -> None:
     assert report.line(slow)[6:8] == ("31.0 s", "<= 10 s, MISSED")
 
 
+def test_a_fault_that_nobody_noticed_needs_no_recovery() -> None:
+    attempts = [Attempt(1, seq, "ok", "", 100 + seq / 2, seq / 2) for seq in (1, 2, 3)]
+    calm = outcome("api", History(attempts), (1, 1), (1, 2), (1, 3))
+    assert report.line(calm)[6:9] == ("0.5 s", "", "not away")
+    assert report.line(outcome("api", history("ok", "failed", "ok"), (1, 1), (1, 3)))[6:9] == ("2.0 s", "", "1.0 s")
+
+
 def test_each_fault_may_be_asked_for_by_name() -> None:
     assert main.arguments_of([]).rows >= 10_000
     assert main.arguments_of(["--only", "crash", "--only", "control", "--rows", "1000"]).only == ["crash", "control"]
