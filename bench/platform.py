@@ -104,7 +104,8 @@ def _environment(name: str, settings: Mapping[str, Any], folder: Path) -> dict[s
         "SLIPWAY_SECRETS_DIR": str(mounted),
         "PYTHONPATH": PYTHONPATH,
         **{key: str(value) for key, value in definition(name).get("environment", {}).items()},
-        **{field.upper(): str(value) for field, value in settings.items() if field not in secret},
+        # None is what a setting has that is not given.
+        **{field.upper(): str(value) for field, value in settings.items() if field not in secret and value is not None},
     }
 
 
