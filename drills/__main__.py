@@ -69,7 +69,7 @@ def main(words: Sequence[str] | None = None) -> int:
     document = {"machine": about, "drills": [outcome.receipt() for outcome in outcomes], "broken": broken}
     receipt = write_dated(RECEIPTS, document)
     table = report.table(outcomes)
-    print(table)
+    print(f"{table}\n\n{report.total(outcomes)}")
     bad = sum(not outcome.good for outcome in outcomes)
     print(
         f"\n{len(outcomes)} drills, {bad} not as it should, {about['seconds']} s; receipt: {receipt.relative_to(ROOT)}"
@@ -77,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if broken:
         print(f"drills: {broken}", file=sys.stderr)
     elif arguments.write_docs:
-        write_page(PAGE, f"{sentence(about)}\n\n{table}", "drills")
+        write_page(PAGE, f"{sentence(about)}\n\n{table}\n\n{report.total(outcomes)}", "drills")
     return 1 if bad or broken else 0
 
 

@@ -48,3 +48,10 @@ def line(outcome: Outcome) -> tuple[str, ...]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     return markdown(HEADER, [line(outcome) for outcome in outcomes])
+
+
+def total(outcomes: Sequence[Outcome]) -> str:
+    """What all drills but the control add up to, which is there to lose something."""
+    counted = [outcome for outcome in outcomes if FAULTS[outcome.fault].synchronous]
+    acknowledged = sum(outcome.history.count(OK) for outcome in counted)
+    return f"{acknowledged} rows acknowledged with synchronous replication, {sum(o.lost for o in counted)} lost."

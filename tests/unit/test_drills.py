@@ -259,6 +259,15 @@ def test_a_fault_that_nobody_noticed_needs_no_recovery() -> None:
     assert report.line(outcome("api", history("ok", "failed", "ok"), (1, 1), (1, 3)))[6:9] == ("2.0 s", "", "1.0 s")
 
 
+def test_the_total_leaves_out_the_control() -> None:
+    drills = [
+        outcome("crash", history("ok", "unknown", "ok"), (1, 1), (1, 3)),
+        outcome("node", history("ok", "ok", "ok"), (1, 1), (1, 2)),
+        outcome("control", history("ok", "ok"), (1, 1)),
+    ]
+    assert report.total(drills) == "5 rows acknowledged with synchronous replication, 1 lost."
+
+
 def test_each_fault_may_be_asked_for_by_name() -> None:
     assert main.arguments_of([]).rows >= 10_000
     assert main.arguments_of(["--only", "crash", "--only", "control", "--rows", "1000"]).only == ["crash", "control"]
