@@ -104,8 +104,7 @@ def _environment(name: str, settings: Mapping[str, Any], folder: Path) -> dict[s
         "SLIPWAY_SECRETS_DIR": str(mounted),
         "PYTHONPATH": PYTHONPATH,
         **{key: str(value) for key, value in definition(name).get("environment", {}).items()},
-        # None is what a setting has that is not given.
-        **{field.upper(): str(value) for field, value in settings.items() if field not in secret and value is not None},
+        **{field.upper(): str(value) for field, value in settings.items() if field not in secret},
     }
 
 

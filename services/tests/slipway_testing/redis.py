@@ -43,16 +43,16 @@ class RedisServer:
     process: subprocess.Popen[bytes] | None = None
 
     def settings(self, user: str) -> dict[str, Any]:
-        """The settings of the service of that name."""
+        """The settings of the service of that name: those that are given, as the platform gives them."""
+        tls = {"redis_tls": True, "platform_ca_file": self.ca} if self.ca else {}
         return {
             "redis_host": self.host,
             "redis_port": self.port,
             "redis_user": user,
             "redis_password": self.passwords[user],
-            "redis_tls": self.ca is not None,
-            "platform_ca_file": self.ca,
             # A busy machine is not a dead Redis.
             "redis_timeout": 3.0,
+            **tls,
         }
 
     def admin(self) -> "redis.Redis":
