@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[3]
 AXE = ROOT / "services" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -158,5 +158,5 @@ def fill_by_keyboard(page: Page, label: str, text: str) -> None:
     page.keyboard.type(text)
 
 
-def expect_alert(page: Page, text: str | re.Pattern[str]) -> None:
-    expect(page.get_by_role("alert").filter(has_text=text)).to_be_visible()
+def expect_alert(place: Page | Locator, text: str | re.Pattern[str]) -> None:
+    expect(place.get_by_role("alert").filter(has_text=text)).to_be_visible()
