@@ -248,7 +248,8 @@ class TestServerAway:
             wires[0].set("refusing")
             write_post(page, "Patience", "Written while nobody listened")
             # The list of posts may say the same, when the gateway went away before it had come.
-            expect_alert(page.get_by_role("form", name="New post"), "A part of the server does not answer at the moment.")
+            form = page.get_by_role("form", name="New post")
+            expect_alert(form, "A part of the server does not answer at the moment.")
             inspect(page, "gateway-away")
             expect(page.get_by_label("Text")).to_have_value("Written while nobody listened")
             wires[0].set("open")
