@@ -5,8 +5,8 @@
 A stage is a command. Where it writes JUnit XML its cases are counted, otherwise it counts as one case. Nothing may be
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
 
-Stages of the lab and stages that need only the machine run side by side, in two lanes; within a lane one comes after
-the other. The next stage runs even when one failed, except after one that everything after it stands on.
+One stage comes after the other, because some use the one lab and some mind how busy the machine is. What does neither
+runs beside them, in a lane of its own. The next stage runs even when one failed, except after one that everything after it stands on.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Stage:
     command: list[str]
     full: bool = False  # not part of `test-fast`: needs the lab, or minutes
     required: bool = False  # what follows in its lane, or names it, stands on it
-    lab: bool = False  # uses the running lab: never two at a time
+    beside: bool = False  # uses no lab and minds no busy machine: runs beside the others
     after: str = ""  # a stage of the other lane that has to have passed
 
 
-def pytest(name: str, *arguments: str, full: bool = False, lab: bool = False) -> Stage:
+def pytest(name: str, *arguments: str, full: bool = False) -> Stage:
     """Return a stage that runs pytest and writes JUnit XML."""
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments]
-    return Stage(name, command, full or lab, lab=lab)
+    return Stage(name, command, full)
 
 
 def vitest(name: str) -> Stage:
@@ -61,8 +61,8 @@ def molecule(name: str) -> Stage:
     """Return a stage that runs a scenario. Those with a host of their own need no turn at the lab, only its image."""
     command = ["molecule", "test", "-s", name]
     if "molecule/host/inventory" in (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8"):
-        return Stage(f"molecule-{name}", command, full=True, after="up")
-    return Stage(f"molecule-{name}", command, full=True, lab=True)
+        return Stage(f"molecule-{name}", command, full=True, beside=True, after="up")
+    return Stage(f"molecule-{name}", command, full=True)
 
 
 def stages(wanted: str = "all") -> list[Stage]:
@@ -81,11 +81,10 @@ def stages(wanted: str = "all") -> list[Stage]:
         vitest("web-client"),
         pytest("services-slow", "services", "-m", "slow", full=True),
         pytest("web", "tests/web", full=True),
-        *(scenario for scenario in scenarios if not scenario.lab),
-        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True, lab=True),
-        pytest("preflight-lab", "tests/preflight", "-m", "lab", lab=True),
-        *(scenario for scenario in scenarios if scenario.lab),
-        pytest("end-to-end", "tests/e2e", lab=True),
+        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True),
+        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True),
+        *scenarios,
+        pytest("end-to-end", "tests/e2e", full=True),
     ]
     return [stage for stage in every if wanted == "all" or not stage.full]
 
@@ -117,7 +116,7 @@ class Run:
         self._ended = {stage.name: threading.Event() for stage in chosen}
         self._good: set[str] = set()
         self._lock = threading.Lock()
-        lanes = [[s for s in chosen if s.lab is lab] for lab in (False, True)]
+        lanes = [[s for s in chosen if s.beside is beside] for beside in (False, True)]
         self._lanes = [lane for lane in lanes if lane]
 
     def all(self) -> None:

@@ -142,7 +142,7 @@ def test_no_secret_in_the_log(platform: Platform, account: User, tmp_path: Path)
 def test_sigterm_loses_no_request(platform: Platform, account: User, tmp_path: Path) -> None:
     """Requests keep coming after the signal, as from a proxy that has not heard of it; each gets its answer."""
     with running(
-        "slipway_auth", platform.auth_settings | {"shutdown_delay_seconds": 1}, tmp_path / "secrets"
+        "slipway_auth", platform.auth_settings | {"shutdown_delay_seconds": 6}, tmp_path / "secrets"
     ) as service:
         credentials = {"username": account.username, "password": PASSWORD}
         stop_at = time.monotonic() + 0.7
@@ -158,7 +158,7 @@ def test_sigterm_loses_no_request(platform: Platform, account: User, tmp_path: P
             results = [pool.submit(logins, number) for number in range(4)]
             time.sleep(0.1)
             service.process.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + 5
             while (ready := httpx2.get(f"{service.url}/health/ready")).status_code == 200:
                 assert time.monotonic() < deadline
             assert ready.json() == {"status": "draining"}

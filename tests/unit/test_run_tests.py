@@ -44,7 +44,7 @@ def test_two_lanes_run_side_by_side(
         monkeypatch,
         tmp_path,
         Stage("machine", touch_and_wait_for(one, two)),
-        Stage("lab", touch_and_wait_for(two, one), lab=True),
+        Stage("lab", touch_and_wait_for(two, one), beside=True),
     )
     output = capfd.readouterr().out
     assert code == 0
@@ -54,7 +54,7 @@ def test_two_lanes_run_side_by_side(
 def test_of_two_lanes_each_line_says_whose_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, tmp_path, Stage("machine", PASS), Stage("lab", PASS, lab=True)) == 0
+    assert run(monkeypatch, tmp_path, Stage("machine", PASS), Stage("lab", PASS, beside=True)) == 0
     lines = capfd.readouterr().out.splitlines()
     assert "machine | fine" in lines and "lab | fine" in lines
 
@@ -63,7 +63,7 @@ def test_the_end_repeats_how_it_failed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reason = [sys.executable, "-c", "raise SystemExit('the reason')"]
-    assert run(monkeypatch, tmp_path, Stage("machine", reason), Stage("lab", PASS, lab=True)) == 1
+    assert run(monkeypatch, tmp_path, Stage("machine", reason), Stage("lab", PASS, beside=True)) == 1
     end = capfd.readouterr().out.partition("=== summary")[2].splitlines()
     assert end[-3:] == ["=== how machine ended", "the reason", "1 passed, 1 failed"]
 
@@ -81,8 +81,8 @@ def test_nothing_runs_that_stands_on_what_failed(
     code = run(
         monkeypatch,
         tmp_path,
-        Stage("up", FAIL, required=True, lab=True),
-        Stage("end-to-end", PASS, lab=True),
+        Stage("up", FAIL, required=True, beside=True),
+        Stage("end-to-end", PASS, beside=True),
         Stage("host", PASS, after="up"),
         Stage("other", PASS),
     )
@@ -99,7 +99,7 @@ def test_a_stage_waits_for_the_one_of_the_other_lane_that_it_names(
     made = tmp_path / "made"
     slow = [sys.executable, "-c", f"import pathlib, time; time.sleep(1); pathlib.Path({str(made)!r}).touch()"]
     look = [sys.executable, "-c", f"import pathlib; assert pathlib.Path({str(made)!r}).exists()"]
-    stages = [Stage("up", slow, lab=True), Stage("host", look, after="up")]
+    stages = [Stage("up", slow, beside=True), Stage("host", look, after="up")]
     assert run(monkeypatch, tmp_path, *stages) == 0
 
 
@@ -116,12 +116,13 @@ def test_cases_are_counted_and_a_skipped_one_has_failed(tmp_path: Path, monkeypa
 def test_every_scenario_has_its_stage_and_those_on_the_lab_take_turns() -> None:
     scenarios = {stage.name: stage for stage in run_tests.stages() if stage.name.startswith("molecule-")}
     assert set(scenarios) == {f"molecule-{name}" for name in run_tests.molecule_scenarios()}
-    assert {name for name, stage in scenarios.items() if not stage.lab} == {"molecule-k3s", "molecule-node"}
-    assert all(stage.after == "up" for stage in scenarios.values() if not stage.lab)
+    assert {name for name, stage in scenarios.items() if stage.beside} == {"molecule-k3s", "molecule-node"}
+    assert {stage.name for stage in run_tests.stages() if stage.beside} == {"molecule-k3s", "molecule-node"}
+    assert all(stage.after == "up" for stage in scenarios.values() if stage.beside)
 
 
 def test_the_fast_part_needs_no_lab() -> None:
-    assert not [stage.name for stage in run_tests.stages("fast") if stage.lab or stage.after]
+    assert not [stage.name for stage in run_tests.stages("fast") if stage.beside or stage.after or stage.full]
 
 
 def test_ctrl_c_starts_nothing_more(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_ctrl_c_starts_nothing_more(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\nfrom scripts import run_tests\nfrom scripts.run_tests import Stage\n"
         f"run_tests.RESULTS = Path({str(tmp_path)!r})\n"
         "wait = [sys.executable, '-c', 'import time; print(\"up\", flush=True); time.sleep(60)']\n"
-        "run_tests.stages = lambda _: [Stage('one', wait), Stage('two', wait), Stage('lab', wait, lab=True)]\n"
+        "run_tests.stages = lambda _: [Stage('one', wait), Stage('two', wait), Stage('lab', wait, beside=True)]\n"
         "sys.exit(run_tests.main(['all']))"
     )
     command = [sys.executable, "-c", program]
