@@ -6,7 +6,8 @@ A stage is a command. Where it writes JUnit XML its cases are counted, otherwise
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
 
 One stage comes after the other, because some use the one lab and some mind how busy the machine is. What does neither
-runs beside them, in a lane of its own. The next stage runs even when one failed, except after one that everything after it stands on.
+runs beside them, in a lane of its own. The next stage runs even when one failed, except after one that everything after
+it stands on.
 """
 
 from __future__ import annotations
