@@ -94,7 +94,10 @@ def is_live(url: str) -> bool:
 def test_serves_logs_and_ends(platform: Platform, tmp_path: Path, name: str) -> None:
     settings = getattr(platform, f"{name}_settings")
     with running(f"slipway_{name}", settings, tmp_path / "secrets", SERVICE_VERSION="1a2b3c") as service:
-        health = httpx2.get(f"{service.url}/health").json()
+        # On a busy machine those it depends on may be slow to answer the first time.
+        deadline = time.monotonic() + 20
+        while (health := httpx2.get(f"{service.url}/health").json())["status"] != "ok" and time.monotonic() < deadline:
+            time.sleep(0.2)
         assert (health["status"], health["service"], health["version"]) == ("ok", name, "1a2b3c")
         assert httpx2.get(f"{service.url}/health/ready").status_code == 200
         assert "process_resident_memory_bytes" in httpx2.get(f"{service.url}/metrics").text
