@@ -13,6 +13,7 @@ it stands on.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "test-results"
 # What the end of the output repeats of each stage that failed: a reader of the end alone must see why.
 LAST_LINES, LAST_CHARACTERS = 30, 500
+# A host of Ansible's PLAY RECAP on which something was changed.
+CHANGED = re.compile(r"\bchanged=[1-9]")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Stage:
     required: bool = False  # what follows in its lane, or names it, stands on it
     beside: bool = False  # uses no lab and minds no busy machine: runs beside the others
     after: str = ""  # a stage of the other lane that has to have passed
+    unchanged: bool = False  # applies what is applied already: Ansible may not report a change
 
 
 def pytest(name: str, *arguments: str, full: bool = False) -> Stage:
@@ -61,9 +65,14 @@ def molecule_scenarios() -> list[str]:
 def molecule(name: str) -> Stage:
     """Return a stage that runs a scenario. Those with a host of their own need no turn at the lab, only its image."""
     command = ["molecule", "test", "-s", name]
-    if "molecule/host/inventory" in (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8"):
+    definition = (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8")
+    if "molecule/host/inventory" in definition:
         return Stage(f"molecule-{name}", command, full=True, beside=True, after="up")
-    return Stage(f"molecule-{name}", command, full=True)
+    if "playbooks:" in definition or "test_sequence:" in definition:
+        return Stage(f"molecule-{name}", command, full=True)
+    # It applies its role to the lab as `up` has just done: once more is enough to see that this changes nothing.
+    once = ["env", "SLIPWAY_TEST_SEQUENCE=[converge, verify]", *command]
+    return Stage(f"molecule-{name}", once, full=True, unchanged=True)
 
 
 def stages(wanted: str = "all") -> list[Stage]:
@@ -169,11 +178,11 @@ class Run:
         return not bad
 
     def _command(self, stage: Stage) -> tuple[int, list[str]]:
-        """Run a stage's command; return its exit code and, where lines are seen, the last ones."""
-        if len(self._lanes) == 1:
-            return subprocess.call(stage.command, cwd=ROOT, stdin=subprocess.DEVNULL), []
+        """Run a stage's command; return its exit code and its last lines."""
         last: deque[str] = deque(maxlen=LAST_LINES)
         # Of two at a time each line says whose it is.
+        prefix = f"{stage.name} | " if len(self._lanes) > 1 else ""
+        changes = []
         with subprocess.Popen(
             stage.command,
             cwd=ROOT,
@@ -186,9 +195,11 @@ class Run:
         ) as running:
             for line in running.stdout or ():
                 last.append(line.rstrip("\n")[:LAST_CHARACTERS])
+                if stage.unchanged and CHANGED.search(line):
+                    changes.append(f"changed what was applied already: {last[-1]}")
                 with self._lock:
-                    print(f"{stage.name} | {line}", end="", flush=True)
-        return running.returncode, list(last)
+                    print(f"{prefix}{line}", end="", flush=True)
+        return running.returncode or min(len(changes), 1), [*last, *changes]
 
 
 def main(arguments: list[str]) -> int:

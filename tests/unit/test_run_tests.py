@@ -68,6 +68,19 @@ def test_the_end_repeats_how_it_failed(
     assert end[-3:] == ["=== how machine ended", "the reason", "1 passed, 1 failed"]
 
 
+@pytest.mark.parametrize(("recap", "code"), [("changed=0", 0), ("changed=2", 1)])
+def test_what_is_applied_already_may_not_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], recap: str, code: int
+) -> None:
+    again = [sys.executable, "-c", f"print('localhost : ok=5 {recap} unreachable=0 failed=0')"]
+    assert run(monkeypatch, tmp_path, Stage("role", again, unchanged=True)) == code
+    output = capfd.readouterr().out
+    assert output.splitlines()[-1] == f"{1 - code} passed, {code} failed"
+    assert ("changed what was applied already: localhost : ok=5 changed=2" in output) is bool(code)
+    # The first time it is no mistake.
+    assert run(monkeypatch, tmp_path, Stage("role", again)) == 0
+
+
 def test_a_failure_is_counted_and_the_rest_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +132,9 @@ def test_every_scenario_has_its_stage_and_those_on_the_lab_take_turns() -> None:
     assert {name for name, stage in scenarios.items() if stage.beside} == {"molecule-k3s", "molecule-node"}
     assert {stage.name for stage in run_tests.stages() if stage.beside} == {"molecule-k3s", "molecule-node"}
     assert all(stage.after == "up" for stage in scenarios.values() if stage.beside)
+    # Those with plays of their own have nothing that was applied before.
+    own = {f"molecule-{name}" for name in ("k3s", "kube_apply", "node")}
+    assert {name for name, stage in scenarios.items() if not stage.unchanged} == own
 
 
 def test_the_fast_part_needs_no_lab() -> None:
