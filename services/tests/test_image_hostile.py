@@ -310,7 +310,7 @@ def test_a_full_disk_is_a_503(platform: Platform, user: User, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
-    with image_client(platform) as client:
+    with image_client(platform, upload_in_memory=0) as client:
         answer = upload(client, user, jpeg())
         assert_problem(answer, 503, "no-space")
         assert answer.headers["retry-after"] == "5"

@@ -17,6 +17,7 @@ from slipway_kit.service_tokens import ServiceCallers
 from slipway_kit.tasks import background
 from slipway_kit.tokens import JwksCache, Verifier
 
+from slipway_image.bodies import Bodies
 from slipway_image.endpoints import router
 from slipway_image.formats import Limits
 from slipway_image.metrics import ImageMetrics
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     receiver = Receiver(
         # The bodies of those who wait stay where they are, in the client and the socket.
         Capacity("receive", settings.upload_receiving, settings.upload_receiving * 8, wait, capacity),
+        Bodies(settings.upload_in_memory, settings.upload_max_bytes),
         metrics,
         max_bytes=settings.upload_max_bytes,
         seconds=settings.upload_receive_seconds,

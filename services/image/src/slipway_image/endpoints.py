@@ -61,6 +61,11 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.get("/images/{filename}/metadata", responses=problems(401, 404, 503))
+async def metadata(filename: Filename, user: CurrentUser, images: Images) -> ImageMetadata:
+    return await images.metadata(user, filename)
+
+
 @router.post(
     "/upload", status_code=201, responses=problems(400, 401, 403, 408, 413, 415, 503), openapi_extra=_UPLOAD_BODY
 )
@@ -99,11 +104,6 @@ async def stats(user: CurrentUser, images: Images) -> Stats:
 async def download(filename: Filename, user: CurrentUser, request: Request, images: Images) -> Response:
     """The original bytes for their owner; a variant without metadata for everybody else who is signed in."""
     return _answer(request, images, await images.content(user, filename))
-
-
-@router.get("/images/{filename}/metadata", responses=problems(401, 404, 503))
-async def metadata(filename: Filename, user: CurrentUser, images: Images) -> ImageMetadata:
-    return await images.metadata(user, filename)
 
 
 @router.head("/images/{filename}/{size}", include_in_schema=False)

@@ -18,6 +18,11 @@ from slipway_kit.pagination import Cursor
 _LOCK_OWNER = "SELECT pg_advisory_xact_lock(1, hashtext($1::uuid::text))"
 _USAGE = "SELECT count(*) AS images, coalesce(sum(size), 0)::bigint AS bytes FROM images WHERE owner_id = $1"
 _ADD_BLOB = "INSERT INTO blobs (sha256, object_key, size) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO NOTHING"
+_LOOK = """
+SELECT count(*) AS images, coalesce(sum(size), 0)::bigint AS bytes,
+    EXISTS (SELECT FROM blobs WHERE sha256 = $2) AS known
+FROM images WHERE owner_id = $1
+"""
 _USE_BLOB = "SELECT object_key FROM blobs WHERE sha256 = $1 FOR KEY SHARE"
 _CREATE = """
 INSERT INTO images (id, owner_id, filename, object_key, sha256, size, content_type, width, height, processing_ms)
@@ -197,6 +202,11 @@ class ImageRepository:
                 return found
             # Does nothing when somebody else's is there meanwhile; that one may even be gone again.
             await connection.execute(_ADD_BLOB, new.sha256, object_key, new.size)
+
+    async def look(self, owner_id: UUID, sha256: str) -> tuple[Usage, bool]:
+        """What the owner has, and whether there is a blob of these bytes. Either may change the next moment."""
+        (row,) = await self._database.fetch("images.look", _LOOK, owner_id, sha256)
+        return Usage(row["images"], row["bytes"]), row["known"]
 
     async def of_owner(self, owner_id: UUID, after: Cursor, count: int) -> Sequence[StoredImage]:
         rows = await self._database.fetch("images.of_owner", _OF_OWNER, after.created_at, after.id, count, owner_id)

@@ -34,8 +34,10 @@ class Settings(DatabaseSettings, RedisSettings, TokenSettings):
     upload_max_pixels: int = Field(
         50_000_000, ge=1, le=89_000_000, description="width times height, 1 to 89000000", examples=["50000000"]
     )
-    # Bodies that arrive at a time. Each is a temporary file: this times upload_max_bytes has to fit into /tmp.
+    # Bodies that arrive at a time. All but a few are temporary files: this times upload_max_bytes has to fit into /tmp.
     upload_receiving: int = Field(48, ge=1, le=10_000, description="uploads at a time, 1 to 10000", examples=["48"])
+    # The first few of them wait in memory, which costs half as much: this times upload_max_bytes, for good.
+    upload_in_memory: int = Field(4, ge=0, le=1000, description="uploads at a time, 0 to 1000", examples=["4"])
     upload_receive_seconds: Seconds = Field(
         120, description="seconds for one body, above 0, at most 600", examples=["120"]
     )
@@ -50,7 +52,7 @@ class Settings(DatabaseSettings, RedisSettings, TokenSettings):
     quota_images: int = Field(1000, ge=1, description="images that one user may keep, 1 or more", examples=["1000"])
     # Variants that are made at a time, each in a thread and in memory of its own.
     variant_rendering: int = Field(1, ge=1, le=64, description="pictures at a time, 1 to 64", examples=["1"])
-    # What the largest picture may take while it is decoded. Times variant_rendering, and 140 MiB for everything else,
+    # What the largest picture may take while it is decoded. Times variant_rendering, and 190 MiB for everything else,
     # it has to fit into the memory of the pod. What would take more is refused when it is uploaded.
     variant_memory_bytes: int = Field(
         104 * MEBIBYTE,

@@ -6,7 +6,7 @@ that is done here: its signature, our file.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -208,14 +208,20 @@ def _page(objects: Iterator[Object]) -> list[Entry]:
 
 
 class _Reused:
-    """A file whose pieces all come in the same memory: to fault in new pages for each costs more than to send it."""
+    """A file whose pieces all come in the same memory: to fault in new pages for each costs more than to send it.
+
+    Those of one that is in memory come from there.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._buffer = bytearray(CHUNK)
+        self._view: Callable[[int], memoryview] | None = getattr(file, "view", None)
+        self._buffer = bytearray(0 if self._view else CHUNK)
 
     def read(self, size: int) -> memoryview:
         """Valid until the next call; empty at the end."""
+        if self._view is not None:
+            return self._view(size)
         window = memoryview(self._buffer)[:size]
         return window[: self._file.readinto(window)]  # type: ignore[attr-defined]  # every binary file has it
 

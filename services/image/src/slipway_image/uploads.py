@@ -1,4 +1,4 @@
-"""One file out of a multipart body, straight from the socket to a temporary file, hashed on the way.
+"""One file out of a multipart body, straight from the socket to where it waits, hashed on the way.
 
 FastAPI's UploadFile parses the whole body before the endpoint runs: too late for limits, and before the token is
 looked at. Here nothing is read before the caller wants it, and of the body no more than a few chunks are in memory.
@@ -6,15 +6,12 @@ looked at. Here nothing is read before the caller wants it, and of the body no m
 
 import asyncio
 import errno
-import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO
 
-import anyio
-import anyio.to_thread
 import structlog
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -22,17 +19,12 @@ from slipway_kit.capacity import Capacity
 from slipway_kit.problems import Problem, unavailable
 from starlette.requests import Request
 
+from slipway_image.bodies import Bodies, Body
 from slipway_image.metrics import ImageMetrics
 
 FIELD = "file"
-# Written and hashed in a thread when so much has come: enough to be worth the hop, little enough for many at a time.
-BATCH_BYTES = 256 * 1024
-# More threads would only wait for the same disk, and each brings a heap of its own.
-WRITERS = 2
 # What stands around the file: boundaries and headers.
 OVERHEAD_BYTES = 16 * 1024
-# Below this there is no file on disk at all.
-IN_MEMORY_BYTES = 128 * 1024
 
 log = structlog.get_logger()
 
@@ -47,39 +39,33 @@ class ReceivedFile:
 class Receiver:
     """How many uploads may arrive at the same time, and how large and slow each may be."""
 
-    def __init__(self, gate: Capacity, metrics: ImageMetrics, *, max_bytes: int, seconds: float) -> None:
+    def __init__(
+        self, gate: Capacity, bodies: Bodies, metrics: ImageMetrics, *, max_bytes: int, seconds: float
+    ) -> None:
         self._gate = gate
+        self._bodies = bodies
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._seconds = seconds
-        self._writers = anyio.CapacityLimiter(WRITERS)
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[ReceivedFile]:
         """The slot is held until the file is gone: it stands for space in the temporary directory."""
         async with self._gate.slot():
-            with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as file:
+            with self._bodies.body() as body:
                 with self._metrics.stage("receive"):
-                    received = await self._receive(request, file)
+                    received = await self._receive(request, body)
                 yield received
 
-    async def _receive(self, request: Request, file: IO[bytes]) -> ReceivedFile:
+    async def _receive(self, request: Request, body: Body) -> ReceivedFile:
         parts = _FilePart(_boundary(request), self._max_bytes)
-        digest = hashlib.sha256()
-
-        def write(pieces: list[memoryview]) -> None:
-            for piece in pieces:
-                file.write(piece)
-                digest.update(piece)
-
         try:
             async with asyncio.timeout(self._seconds):
                 async for chunk in request.stream():
                     parts.feed(chunk)
-                    if parts.waiting >= BATCH_BYTES:
-                        await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
+                    await body.add(parts.take())
             parts.finish()
-            await anyio.to_thread.run_sync(write, parts.take(), limiter=self._writers)
+            sha256 = await body.finish()
         except TimeoutError:
             raise Problem(
                 408,
@@ -92,7 +78,7 @@ class Receiver:
                 raise
             log.error("no space for uploads", directory=tempfile.gettempdir())
             raise unavailable("no-space", "Uploads cannot be taken at the moment.", retry_after=5) from error
-        return ReceivedFile(file, parts.size, digest.hexdigest())
+        return ReceivedFile(body.file, parts.size, sha256)
 
 
 def _boundary(request: Request) -> bytes:
@@ -115,8 +101,7 @@ class _FilePart:
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self.size = 0
-        # Bytes that nobody has taken yet. Pieces of the chunks as they came: a copy would cost as much as the hash.
-        self.waiting = 0
+        # What nobody has taken yet. Pieces of the chunks as they came: a copy would cost as much as the hash.
         self._pieces: list[memoryview] = []
         self._max_bytes = max_bytes
         self._found = False
@@ -152,7 +137,7 @@ class _FilePart:
             raise Problem(422, "file-empty", "The image has no bytes.")
 
     def take(self) -> list[memoryview]:
-        pieces, self._pieces, self.waiting = self._pieces, [], 0
+        pieces, self._pieces = self._pieces, []
         return pieces
 
     def _on_part_begin(self) -> None:
@@ -181,7 +166,6 @@ class _FilePart:
         self.size += end - start
         if self.size > self._max_bytes:
             raise Problem(413, "image-too-large", f"The image is larger than {self._max_bytes} bytes.")
-        self.waiting += end - start
         self._pieces.append(memoryview(data)[start:end])
 
     def _on_end(self) -> None:

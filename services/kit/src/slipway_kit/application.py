@@ -80,9 +80,9 @@ def build_app(
     app.state.runtime = runtime
     install_problem_handlers(app)
     # Routes are tried one after the other: those of users come first.
-    for router in routers:
-        app.include_router(router)
-    app.include_router(runtime.health.router())
+    # Their own routes, without a router between: FastAPI would look for each route twice.
+    for router in (*routers, runtime.health.router()):
+        app.router.routes.extend(router.routes)
     app.add_api_route("/metrics", metrics_endpoint(runtime.registry), include_in_schema=False)
     _describe_problems(app)
     return app
