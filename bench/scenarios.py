@@ -79,7 +79,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class FullSpeed:
-    """A service on a core of its own, asked as fast as it answers: the lowest cost of its rounds, medians of the rest."""
+    """A service on a core of its own, asked as fast as it answers: lowest cost of its rounds, medians of the rest."""
 
     cpu_us: float
     per_core: float
