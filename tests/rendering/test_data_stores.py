@@ -24,6 +24,9 @@ def postgres(render: Any, **variables: Any) -> list[dict[str, Any]]:
         "postgres_image": "slipway.local/postgres:test",
         "postgres_superuser_password": "test-super",
         "postgres_replication_password": "test-copy",
+        "postgres_certificate": "test-certificate",
+        "postgres_certificate_key": "test-key",
+        "postgres_ca_certificate": "test-ca",
         "postgres_databases": DATABASES,
     }
     return list(render("postgres", *POSTGRES, **given | variables))
@@ -71,6 +74,23 @@ def test_the_read_write_service_follows_no_label(render: Any) -> None:
     documents = postgres(render)
     assert "selector" not in pick(documents, "Service", "postgres")["spec"]
     assert pick(documents, "Service", "postgres-replica")["spec"]["selector"]["role"] == "replica"
+
+
+def test_over_the_network_postgres_speaks_tls_only(render: Any) -> None:
+    documents = postgres(render)
+    server = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["patroni.yml"])["postgresql"]
+    assert server["parameters"]["ssl"] == "on"
+    assert {rule.split()[0] for rule in server["pg_hba"]} == {"local", "hostssl"}
+    for user in ("replication", "rewind"):
+        login = server["authentication"][user]
+        assert (login["sslmode"], login["channel_binding"]) == ("verify-ca", "require"), user
+        assert login["sslrootcert"] == "/run/secrets/postgres-certificate/ca.crt"
+
+
+def test_a_new_certificate_restarts_nobody(render: Any) -> None:
+    before, after = postgres(render), postgres(render, postgres_certificate="another")
+    assert pick(before, "StatefulSet", "postgres") == pick(after, "StatefulSet", "postgres")
+    assert pick(before, "Secret", "postgres-certificate") != pick(after, "Secret", "postgres-certificate")
 
 
 @pytest.mark.parametrize(("members", "synchronous"), [(1, False), (2, True), (3, True)])

@@ -119,6 +119,11 @@ def test_every_document_is_valid(rendered: Any) -> None:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
+def test_who_has_a_database_is_told_whether_it_takes_tls(rendered: Any) -> None:
+    assert environment(rendered(), "auth")["DATABASE_TLS"] == "false"
+    assert environment(rendered(service_database_tls=True), "auth")["DATABASE_TLS"] == "true"
+
+
 def test_who_has_redis_gets_its_address_and_a_user_of_its_own(rendered: Any) -> None:
     documents = rendered(service_redis_host="redis.stores.svc")
     wanted = {"REDIS_HOST": "redis.stores.svc", "REDIS_PORT": "6379", "REDIS_TLS": "false", "REDIS_USER": "shop"}

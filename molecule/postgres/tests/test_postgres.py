@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import secrets as random
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from cluster_client import Client, Pods
 from confinement import confined, confinements
 from controller import Run, apply_role
 from leaks import leaked
+from secret_store import authority, certificate
 
 NAMESPACE, OWN = "infrastructure", "molecule-postgres-own"
 NAME = "app.kubernetes.io/name=postgres"
@@ -21,15 +24,21 @@ UNSAFE_METHODS = {"trust", "password", "md5", "ident"}
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
 
 
-def sign_in(attempts: list[dict[str, Any]], statement: str = "SELECT 1") -> list[str]:
-    """In the cluster: for each attempt the first value that the statement gives, or the class of the refusal."""
+def sign_in(ca: str, attempts: list[dict[str, Any]], statement: str = "SELECT 1") -> list[str]:
+    """In the cluster: for each attempt the first value that the statement gives, or the class of the refusal.
+
+    With a CA as the services do it: TLS, and a certificate of it for the name; without one in the clear.
+    """
     import asyncio
+    import ssl
 
     import asyncpg
 
+    trust = ssl.create_default_context(cadata=ca) if ca else False
+
     async def attempt(login: dict[str, Any]) -> str:
         try:
-            connection = await asyncpg.connect(timeout=20, **login)
+            connection = await asyncpg.connect(timeout=20, ssl=trust, **login)
             try:
                 return str(await connection.fetchval(statement))
             finally:
@@ -53,6 +62,30 @@ def ask(url: str, method: str = "GET") -> tuple[int, str]:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def shake_hands(host: str, ca: str, name: str) -> str:
+    """In the cluster: the version of TLS that is agreed on with who is called by that name, or the kind of the
+    refusal; without a CA those of the system are believed."""
+    import socket
+    import ssl
+
+    context = ssl.create_default_context(cadata=ca or None)
+    try:
+        with socket.create_connection((host, 5432), timeout=10) as plain:
+            plain.sendall(bytes.fromhex("0000000804d2162f"))  # SSLRequest
+            if plain.recv(1) != b"S":
+                return "no TLS"
+            with context.wrap_socket(plain, server_hostname=name) as wrapped:
+                return str(wrapped.version())
+    except OSError as error:
+        return type(error).__name__
+
+
+@pytest.fixture(scope="session")
+def ca(state: Path) -> str:
+    """Return the certificate of the platform's CA."""
+    return (state / "ca.crt").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -80,39 +113,70 @@ def superuser(pods: Pods, namespace: str, statement: str) -> list[str]:
 # --- who gets in
 
 
-def test_each_service_reaches_its_own_database(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+@pytest.fixture
+def try_all(client: Client, ca: str) -> Any:
+    """Return a function that signs in to the platform's Postgres in several ways."""
+
+    def attempts(logins: list[dict[str, Any]], **more: Any) -> list[str]:
+        answers: list[str] = client.call(sign_in, **{"ca": ca, "attempts": logins} | more)
+        return answers
+
+    return attempts
+
+
+def test_each_service_reaches_its_own_database(try_all: Any, logins: dict[str, dict[str, Any]]) -> None:
     statement = "SELECT current_user || '@' || current_database() || ' ' || pg_is_in_recovery()"
-    answers = client.call(sign_in, attempts=list(logins.values()), statement=statement)
+    answers = try_all(list(logins.values()), statement=statement)
     assert answers == [f"{login['user']}@{login['database']} false" for login in logins.values()]
 
 
-def test_no_service_reaches_the_database_of_another(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+def test_no_service_reaches_the_database_of_another(try_all: Any, logins: dict[str, dict[str, Any]]) -> None:
     foreign = [
         one | {"database": two["database"]} for one in logins.values() for two in logins.values() if one is not two
     ]
     built_in = [login | {"database": name} for login in logins.values() for name in ("postgres", "template1")]
-    answers = client.call(sign_in, attempts=foreign + built_in)
-    assert set(answers) == {"refused: InsufficientPrivilegeError"}
+    assert set(try_all(foreign + built_in)) == {"refused: InsufficientPrivilegeError"}
 
 
-def test_a_wrong_password_and_none_are_refused(client: Client, logins: dict[str, dict[str, Any]]) -> None:
+def test_a_wrong_password_and_none_are_refused(try_all: Any, logins: dict[str, dict[str, Any]]) -> None:
     neighbour = dict(zip(logins, [*list(logins)[1:], next(iter(logins))], strict=True))
     wrong = [login | {"password": "wrong"} for login in logins.values()]
     borrowed = [login | {"password": logins[neighbour[name]]["password"]} for name, login in logins.items()]
     none = [{key: value for key, value in login.items() if key != "password"} for login in logins.values()]
-    assert set(client.call(sign_in, attempts=wrong + borrowed)) == {"refused: InvalidPasswordError"}
-    assert all(answer.startswith("refused") for answer in client.call(sign_in, attempts=none))
+    assert set(try_all(wrong + borrowed)) == {"refused: InvalidPasswordError"}
+    assert all(answer.startswith("refused") for answer in try_all(none))
 
 
-def test_the_superuser_does_not_come_in_over_the_network(client: Client, secrets: dict[str, Any]) -> None:
+def test_without_tls_nobody_gets_in(try_all: Any, logins: dict[str, dict[str, Any]], secrets: dict[str, Any]) -> None:
+    copier = {"host": HOST, "user": "replicator", "password": secrets["postgres_replication_password"]}
+    everybody = [*logins.values(), copier | {"database": "postgres"}]
+    assert set(try_all(everybody, ca="")) == {"refused: InvalidAuthorizationSpecificationError"}
+
+
+def test_its_certificate_is_of_the_platforms_ca_for_its_names(client: Client, ca: str) -> None:
+    for name in (HOST, f"{HOST}.cluster.local", "postgres-replica.infrastructure.svc"):
+        assert client.call(shake_hands, host=HOST, ca=ca, name=name) == "TLSv1.3"
+    assert client.call(shake_hands, host=HOST, ca=ca, name="redis.infrastructure.svc") == "SSLCertVerificationError"
+    assert client.call(shake_hands, host=HOST, ca="", name=HOST) == "SSLCertVerificationError"
+
+
+def test_every_session_over_the_network_is_encrypted(pods: Pods, try_all: Any, logins: dict[str, Any]) -> None:
+    """Those of the services and of the other members, as the server itself sees them."""
+    mine = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    assert set(try_all(list(logins.values()), statement=mine)) == {"TLSv1.3"}
+    sessions = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
+    assert "f" not in superuser(pods, NAMESPACE, sessions)
+
+
+def test_the_superuser_does_not_come_in_over_the_network(try_all: Any, secrets: dict[str, Any]) -> None:
     login = {"host": HOST, "user": "postgres", "password": secrets["postgres_superuser_password"]}
     attempts = [login | {"database": name} for name in ("postgres", "auth_db")]
-    assert set(client.call(sign_in, attempts=attempts)) == {"refused: InvalidAuthorizationSpecificationError"}
+    assert set(try_all(attempts)) == {"refused: InvalidAuthorizationSpecificationError"}
 
 
-def test_who_copies_the_data_reads_no_service(client: Client, secrets: dict[str, Any]) -> None:
+def test_who_copies_the_data_reads_no_service(try_all: Any, secrets: dict[str, Any]) -> None:
     login = {"host": HOST, "user": "replicator", "password": secrets["postgres_replication_password"]}
-    assert client.call(sign_in, attempts=[login | {"database": "auth_db"}])[0].startswith("refused")
+    assert try_all([login | {"database": "auth_db"}])[0].startswith("refused")
 
 
 def test_no_service_may_more_than_own_its_database(pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
@@ -186,6 +250,8 @@ def test_no_password_is_in_the_environment_or_on_a_command_line(pods: Pods, secr
 class Installation:
     """A second Postgres with the role's own defaults, and what was chosen for it."""
 
+    host = f"postgres.{OWN}.svc"
+
     def __init__(self, state: Any, image: str) -> None:
         self.password = random.token_urlsafe(24)
         self.variables = {
@@ -195,6 +261,19 @@ class Installation:
             "postgres_storage_size": "1Gi",
             "postgres_superuser_password": random.token_urlsafe(24),
             "postgres_replication_password": random.token_urlsafe(24),
+        }
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new CA and a certificate of it, made as the role secrets makes them."""
+        now = datetime.now(UTC)
+        made = authority("ca", "a CA of the tests", now)
+        made |= certificate(made, {"name": "postgres", "authority": "ca", "domains": [self.host]}, now)
+        self.ca = str(made["ca_certificate"])
+        self.variables |= {
+            "postgres_ca_certificate": self.ca,
+            "postgres_certificate": made["postgres_certificate"],
+            "postgres_certificate_key": made["postgres_key"],
         }
 
     def apply(self, *arguments: str, **variables: Any) -> Run:
@@ -208,10 +287,10 @@ class Installation:
 
     @property
     def login(self) -> dict[str, Any]:
-        return {"host": f"postgres.{OWN}.svc", "user": "one", "database": "one_db", "password": self.password}
+        return {"host": self.host, "user": "one", "database": "one_db", "password": self.password}
 
     def query(self, client: Client, statement: str) -> str:
-        return str(client.call(sign_in, attempts=[self.login], statement=statement)[0])
+        return str(client.call(sign_in, ca=self.ca, attempts=[self.login], statement=statement)[0])
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +304,8 @@ def own(pods: Pods, state: Any) -> Iterator[Installation]:
         assert pods.core.list_namespaced_config_map(OWN, label_selector=NAME).items == []
         run = installation.apply()
         assert run.code == 0, run.output
-        assert leaked({"password": installation.password}, run.output) == []
+        hidden = {"password": installation.password, "key": installation.variables["postgres_certificate_key"]}
+        assert leaked(hidden, run.output) == []
         yield installation
 
 
@@ -251,7 +331,22 @@ def test_a_new_password_takes_the_place_of_the_old_one(own: Installation, client
     assert run.code == 0, run.output
     assert run.changed > 0
     assert leaked({"password": own.password}, run.output) == []
-    assert client.call(sign_in, attempts=[before, own.login]) == ["refused: InvalidPasswordError", "1"]
+    answers = client.call(sign_in, ca=own.ca, attempts=[before, own.login])
+    assert answers == ["refused: InvalidPasswordError", "1"]
+
+
+def test_a_new_certificate_reaches_the_running_server(own: Installation, client: Client, pods: Pods) -> None:
+    """Without a restart: who is signed in stays."""
+    old, running = own.ca, pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid
+    started = superuser(pods, OWN, "SELECT pg_postmaster_start_time()")
+    own.renew()
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert own.query(client, "SELECT sum(number) FROM kept") == "500500"
+    assert client.call(shake_hands, host=own.host, ca=old, name=own.host) == "SSLCertVerificationError"
+    assert pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid == running
+    assert superuser(pods, OWN, "SELECT pg_postmaster_start_time()") == started
+    assert own.apply().changed == 0
 
 
 def test_a_volume_is_never_made_smaller(own: Installation) -> None:
