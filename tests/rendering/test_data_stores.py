@@ -93,11 +93,17 @@ def test_a_new_certificate_restarts_nobody(render: Any) -> None:
     assert pick(before, "Secret", "postgres-certificate") != pick(after, "Secret", "postgres-certificate")
 
 
-@pytest.mark.parametrize(("members", "synchronous"), [(1, False), (2, True), (3, True)])
-def test_several_members_commit_on_a_standby_too(render: Any, members: int, synchronous: bool) -> None:
-    documents = postgres(render, postgres_members=members)
+@pytest.mark.parametrize(
+    ("members", "strict", "synchronous", "waits"),
+    [(1, False, False, False), (1, True, False, False), (2, False, True, False), (2, True, True, True)],
+)
+def test_several_members_commit_on_a_standby_too(
+    render: Any, members: int, strict: bool, synchronous: bool, waits: bool
+) -> None:
+    documents = postgres(render, postgres_members=members, postgres_synchronous_strict=strict)
     config = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["bootstrap.yml"])
-    assert config["bootstrap"]["dcs"]["synchronous_mode"] is synchronous
+    dcs = config["bootstrap"]["dcs"]
+    assert (dcs["synchronous_mode"], dcs["synchronous_mode_strict"]) == (synchronous, waits)
     kinds = [d["kind"] for d in documents]
     assert ("PodDisruptionBudget" in kinds) is (members > 1)
 

@@ -3,22 +3,27 @@ installation, in a namespace of its own."""
 
 from __future__ import annotations
 
+import json
 import secrets as random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import kubernetes
 import pytest
-from cluster_client import Client, Pods
+from cluster_client import EXEC_SECONDS, Client, Pods
 from confinement import confined, confinements
-from controller import Run, apply_role
+from controller import Inventory, Run, apply_role
 from leaks import leaked
 from secret_store import authority, certificate
 
 NAMESPACE, OWN = "infrastructure", "molecule-postgres-own"
 NAME = "app.kubernetes.io/name=postgres"
 HOST = "postgres.infrastructure.svc"
+IN_SYNC = [("Leader", "running"), ("Sync Standby", "streaming")]
 UNSAFE_METHODS = {"trust", "password", "md5", "ident"}
 
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
@@ -50,6 +55,33 @@ def sign_in(ca: str, attempts: list[dict[str, Any]], statement: str = "SELECT 1"
         return [await attempt(login) for login in attempts]
 
     return asyncio.run(all_attempts())
+
+
+def insert(ca: str, login: dict[str, Any], rows: int) -> list[int]:
+    """In the cluster: insert numbers, each tried once, until so many were acknowledged; return those."""
+    import asyncio
+    import ssl
+
+    import asyncpg
+
+    async def write() -> list[int]:
+        trust, connection = ssl.create_default_context(cadata=ca), None
+        acknowledged: list[int] = []
+        number = 0
+        while len(acknowledged) < rows:
+            number += 1
+            try:
+                connection = connection or await asyncpg.connect(timeout=2, ssl=trust, **login)
+                await asyncio.wait_for(connection.execute("INSERT INTO acknowledged VALUES ($1)", number), 3)
+                acknowledged.append(number)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                if connection is not None:
+                    connection.terminate()
+                connection = None
+                await asyncio.sleep(0.1)
+        return acknowledged
+
+    return asyncio.run(write())
 
 
 def ask(url: str, method: str = "GET") -> tuple[int, str]:
@@ -103,11 +135,26 @@ def logins(secrets: dict[str, Any], definitions: dict[str, Any]) -> dict[str, di
     }
 
 
-def superuser(pods: Pods, namespace: str, statement: str) -> list[str]:
-    """Ask the server as the operator does who is let into the pod: over the socket, without a password."""
-    ended = pods.execute(namespace, "postgres-0", "psql", "-XAtqc", statement, container="postgres")
+def leader(pods: Pods, namespace: str) -> str:
+    """Return the name of the member that holds the lock."""
+    lock = pods.core.read_namespaced_config_map("postgres-leader", namespace)
+    return str(lock.metadata.annotations["leader"])
+
+
+def superuser(pods: Pods, namespace: str, statement: str, member: str = "", database: str = "postgres") -> list[str]:
+    """Ask a server as the operator does who is let into its pod: over the socket, without a password. The leader's,
+    if no member is named."""
+    command = ["psql", "-XAtqc", statement, "-d", database]
+    ended = pods.execute(namespace, member or leader(pods, namespace), *command, container="postgres")
     assert ended.code == 0, ended.errors
     return ended.output.splitlines()
+
+
+def members(pods: Pods, namespace: str) -> dict[str, tuple[str, str]]:
+    """Return role and state of each member, as Patroni tells them to its operator."""
+    ended = pods.execute(namespace, "postgres-0", "patronictl", "list", "-f", "json", container="postgres")
+    assert ended.code == 0, ended.errors
+    return {member["Member"]: (member["Role"], member["State"]) for member in json.loads(ended.output)}
 
 
 # --- who gets in
@@ -218,9 +265,34 @@ def test_the_service_leads_to_the_leader(pods: Pods, cluster: Any) -> None:
         labelSelector="kubernetes.io/service-name=postgres",
     )
     addresses = [address for part in slices for end in part["endpoints"] or [] for address in end["addresses"]]
-    lock = pods.core.read_namespaced_config_map("postgres-leader", NAMESPACE)
-    leader = pods.core.read_namespaced_pod(lock.metadata.annotations["leader"], NAMESPACE)
-    assert addresses == [leader.status.pod_ip]
+    assert addresses == [pods.core.read_namespaced_pod(leader(pods, NAMESPACE), NAMESPACE).status.pod_ip]
+
+
+def test_its_members_are_in_sync_and_on_different_hosts(pods: Pods, inventory: Inventory) -> None:
+    wanted = [("Leader", "running"), *[("Sync Standby", "streaming")] * (inventory.variable("postgres_members") - 1)]
+    assert len(wanted) > 1
+    # The standby of one that was just restarted is in sync a moment later.
+    assert pods.eventually(lambda: sorted(members(pods, NAMESPACE).values()), wanted) == wanted
+    nodes = [pods.core.read_namespaced_pod(name, NAMESPACE).spec.node_name for name in pods.names(NAMESPACE, NAME)]
+    assert len(set(nodes)) == len(wanted)
+    standby = superuser(pods, NAMESPACE, "SELECT sync_state, ssl FROM pg_stat_replication JOIN pg_stat_ssl USING (pid)")
+    assert standby == ["sync|t"]
+
+
+def test_an_eviction_takes_one_member_at_a_time(pods: Pods) -> None:
+    policy: Any = kubernetes.client.PolicyV1Api(pods.api)
+    budget = policy.read_namespaced_pod_disruption_budget("postgres", NAMESPACE)
+    assert pods.eventually(
+        lambda: policy.read_namespaced_pod_disruption_budget("postgres", NAMESPACE).status.disruptions_allowed, 1
+    )
+    assert budget.spec.max_unavailable == 1
+
+
+def test_the_replicas_service_reads_and_does_not_write(try_all: Any, logins: dict[str, dict[str, Any]]) -> None:
+    replicas = [login | {"host": "postgres-replica.infrastructure.svc"} for login in logins.values()]
+    assert set(try_all(replicas, statement="SELECT pg_is_in_recovery()")) == {"True"}
+    answers = try_all(replicas, statement="CREATE TABLE molecule_written (number integer)")
+    assert set(answers) == {"refused: ReadOnlySQLTransactionError"}
 
 
 def test_a_stranger_may_look_at_patroni_and_change_nothing(client: Client, pods: Pods, secrets: dict[str, Any]) -> None:
@@ -254,7 +326,7 @@ class Installation:
 
     def __init__(self, state: Any, image: str) -> None:
         self.password = random.token_urlsafe(24)
-        self.variables = {
+        self.variables: dict[str, Any] = {
             "postgres_kubeconfig": str(state / "kubeconfig"),
             "postgres_image": image,
             "postgres_namespace": OWN,
@@ -356,13 +428,69 @@ def test_a_volume_is_never_made_smaller(own: Installation) -> None:
     assert "512Mi" in run.failure and "1Gi" in run.failure
 
 
+def test_a_second_member_joins_the_running_one(own: Installation, client: Client, pods: Pods) -> None:
+    running = pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid
+    own.variables |= {"postgres_members": 2}
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert pods.eventually(lambda: sorted(members(pods, OWN).values()), IN_SYNC) == IN_SYNC
+    assert pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid == running
+    for member in ("postgres-0", "postgres-1"):
+        assert superuser(pods, OWN, "SELECT sum(number) FROM kept", member, "one_db") == ["500500"]
+    assert own.apply().changed == 0
+
+
+def test_the_leaders_pod_is_deleted_and_no_acknowledged_row_is_lost(
+    own: Installation, client: Client, pods: Pods, state: Path
+) -> None:
+    assert own.query(client, "CREATE TABLE acknowledged (number integer)") == "None"
+    old = leader(pods, OWN)
+    # With a way of its own into the pod: making a connection changes the one that makes it.
+    writer = Client(Pods(state / "kubeconfig"), client.namespace, client.name)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(writer.call, insert, ca=own.ca, login=own.login, rows=1500)
+
+        def written() -> bool:
+            return int(superuser(pods, OWN, "SELECT count(*) FROM acknowledged", old, "one_db")[0]) >= 300
+
+        assert pods.eventually(written, True), "the writer does not write"
+        pods.core.delete_namespaced_pod(old, OWN, grace_period_seconds=0)
+        acknowledged = writing.result(timeout=EXEC_SECONDS)
+    assert leader(pods, OWN) != old
+    assert pods.eventually(lambda: sorted(members(pods, OWN).values()), IN_SYNC) == IN_SYNC
+    assert len(acknowledged) == len(set(acknowledged)) == 1500
+    for member in ("postgres-0", "postgres-1"):
+        rows = superuser(pods, OWN, "SELECT number FROM acknowledged", member, "one_db")
+        assert set(acknowledged) - set(map(int, rows)) == set(), f"lost on {member}"
+
+
+def test_a_changed_setting_reaches_every_running_member(own: Installation, pods: Pods) -> None:
+    """One that takes a reload, and one that takes a restart."""
+    uids = {name: pods.core.read_namespaced_pod(name, OWN).metadata.uid for name in pods.names(OWN, NAME)}
+    own.variables |= {
+        "postgres_parameters": {"work_mem": "6MB", "max_connections": 120},
+        "postgres_synchronous_strict": True,
+    }
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert run.changed > 0
+    show = "SELECT current_setting('work_mem'), current_setting('max_connections')"
+    for member in uids:
+        assert pods.eventually(partial(superuser, pods, OWN, show, member), ["6MB|120"]) == ["6MB|120"], member
+    shown = pods.execute(OWN, "postgres-0", "patronictl", "show-config", container="postgres").output
+    assert "synchronous_mode_strict: true" in shown
+    assert {name: pods.core.read_namespaced_pod(name, OWN).metadata.uid for name in uids} == uids
+    assert pods.eventually(lambda: sorted(members(pods, OWN).values()), IN_SYNC) == IN_SYNC
+    assert own.apply().changed == 0
+
+
 def test_uninstalled_and_installed_again_it_has_its_data(own: Installation, client: Client, pods: Pods) -> None:
     run = own.uninstall()
     assert run.code == 0, run.output
     assert pods.core.list_namespaced_pod(OWN, label_selector=NAME).items == []
     run = own.apply()
     assert run.code == 0, run.output
-    assert own.query(client, "SELECT sum(number) FROM kept") == "500500"
+    assert pods.eventually(lambda: own.query(client, "SELECT sum(number) FROM kept"), "500500") == "500500"
 
 
 def test_uninstalled_with_its_data_nothing_is_left(own: Installation, pods: Pods) -> None:
