@@ -21,6 +21,9 @@ from psycopg2 import extensions, sql
 Connection = Any
 BUILT_IN = ("postgres", "template1")
 REPLICATION = "replicator"  # pg_rewind signs in with it to the database postgres of the new primary
+MONITOR = (
+    "_monitor"  # the exporter, which signs in by the user that it runs as; without a password there is no other way
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,12 @@ class Server:
             values=(verifier,),
         )
 
+    def monitor(self, role: str) -> None:
+        """Sees how the server is, and no rows."""
+        found = self.row("SELECT pg_has_role(oid, 'pg_monitor', 'MEMBER') FROM pg_roles WHERE rolname = %s", role)
+        self.change(found is None, f"role {role}", "CREATE ROLE {} LOGIN", role)
+        self.change(found is None or not found[0], f"rights of {role}", "GRANT pg_monitor TO {}", role)
+
     def database(self, database: Database) -> None:
         name, owner = database.name, database.owner
         found = self.row("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", name)
@@ -127,7 +136,9 @@ def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
         raise NotYetError("this member is a replica, wanted the primary")
     for name in BUILT_IN:
         server.close_to_public(name)
-    server.open_to("postgres", REPLICATION)
+    server.monitor(MONITOR)
+    for role in (REPLICATION, MONITOR):
+        server.open_to("postgres", role)
     for database in databases:
         password = (secrets / database.owner).read_text(encoding="utf-8").strip()
         if not password:

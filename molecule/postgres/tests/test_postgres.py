@@ -17,6 +17,7 @@ import pytest
 from cluster_client import EXEC_SECONDS, Client, Pods
 from confinement import confined, confinements
 from controller import Inventory, Run, apply_role
+from exposition import metrics
 from leaks import leaked
 from secret_store import authority, certificate
 
@@ -306,7 +307,35 @@ def test_a_stranger_may_look_at_patroni_and_change_nothing(client: Client, pods:
 
 def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
     found = confinements(pods, hosts, NAMESPACE, NAME)
-    assert found == dict.fromkeys(found, confined(10003))
+    assert found == {where: confined(10005 if "/exporter " in where else 10003) for where in found}
+
+
+def test_the_exporter_tells_how_each_member_is(client: Client, pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
+    replicas = 0.0
+    for name in pods.names(NAMESPACE, NAME):
+        address = pods.core.read_namespaced_pod(name, NAMESPACE).status.pod_ip
+        seen = client.call(metrics, address=address, port=9187)
+        assert seen["pg_up"] == 1, name
+        failed = [sample for sample, value in seen.items() if "collector_success" in sample and value != 1]
+        assert (seen["pg_exporter_last_scrape_error"], failed) == (0, []), name
+        for login in logins.values():
+            assert seen[f'pg_database_size_bytes{{datname="{login["database"]}"}}'] > 0
+        replicas += seen["pg_replication_is_replica"]
+    assert replicas == len(pods.names(NAMESPACE, NAME)) - 1
+
+
+def test_the_exporters_user_comes_in_from_nowhere_else(pods: Pods, try_all: Any) -> None:
+    attempts = [
+        {"host": HOST, "user": "_monitor", "database": "postgres", "password": word} for word in ("", "_monitor")
+    ]
+    assert all(answer.startswith("refused") for answer in try_all(attempts))
+    # What the server's own user is in a pod does not become the exporter's by asking for it.
+    command = ["psql", "-XAtqc", "SELECT 1", "-U", "_monitor", "-d", "postgres"]
+    ended = pods.execute(NAMESPACE, "postgres-0", *command, container="postgres")
+    assert "Peer authentication failed" in ended.errors
+    command = ["psql", "-XAtqc", "SELECT 1", "-U", "postgres", "-h", "/run/postgresql"]
+    ended = pods.execute(NAMESPACE, "postgres-0", *command, container="exporter")
+    assert "Peer authentication failed" in ended.errors
 
 
 def test_no_password_is_in_the_environment_or_on_a_command_line(pods: Pods, secrets: dict[str, Any]) -> None:
