@@ -80,6 +80,9 @@ class Installation:
                 "postgres_storage_size": "1Gi",
                 "postgres_superuser_password": secrets.token_urlsafe(24),
                 "postgres_replication_password": secrets.token_urlsafe(24),
+                # Writers meet Postgres itself: a pooler in between would answer for it while it is away.
+                "postgres_pooler_password": secrets.token_urlsafe(24),
+                "postgres_pooler_replicas": 1,
                 "postgres_ca_certificate": self.ca,
                 "postgres_certificate": made["postgres_certificate"],
                 "postgres_certificate_key": made["postgres_key"],

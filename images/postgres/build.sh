@@ -33,6 +33,7 @@ user() {
 customize() {
   local root=$1
   wanted "$root" prometheus-postgres-exporter postgres_exporter_version "$POSTGRES_EXPORTER_VERSION"
+  wanted "$root" pgbouncer pgbouncer_version "$PGBOUNCER_VERSION"
   # The server runs with jit off; the compiler behind it would be half of the image.
   rm -rf "$root"/usr/lib/postgresql/*/lib/bitcode "$root"/usr/lib/postgresql/*/lib/llvmjit* \
     "$root"/usr/lib/*/libLLVM*.so* "$root"/usr/lib/*/libz3.so* "$root"/usr/lib/llvm-*
@@ -51,11 +52,11 @@ case "${1:-}" in
 esac
 
 # Patroni speaks to Kubernetes by itself. Debian wants some client library beside it, and this is the smallest.
-packages="postgresql-$VERSION,patroni,python3-etcd,pgbackrest,prometheus-postgres-exporter,ca-certificates"
+packages="postgresql-$VERSION,patroni,python3-etcd,pgbackrest,prometheus-postgres-exporter,pgbouncer,ca-certificates"
 debian_rootfs "$DEBIAN_SUITE" ./rootfs.tar "$packages" \
   --essential-hook="bash $here/build.sh user \"\$1\"" --customize-hook="bash $here/build.sh customize \"\$1\""
 
 oci_image postgres.tar.zst "slipway.local/postgres:$VERSION" rootfs.tar --user 10003:10003 --workdir /var/lib/postgresql \
   --env "PATH=$bin:/usr/local/bin:/usr/bin:/bin" --env "PATRONI_POSTGRESQL_BIN_DIR=$bin" --env PATRONICTL_CONFIG_FILE=/etc/patroni \
   --env LANG=C.UTF-8 --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1 \
-  --entrypoint '["/usr/bin/patroni", "/etc/patroni"]' --port 5432 --port 8008 --port 9187
+  --entrypoint '["/usr/bin/patroni", "/etc/patroni"]' --port 5432 --port 6432 --port 8008 --port 9187

@@ -23,7 +23,7 @@ from secret_store import authority, certificate
 
 NAMESPACE, OWN = "infrastructure", "molecule-postgres-own"
 NAME = "app.kubernetes.io/name=postgres"
-HOST = "postgres.infrastructure.svc"
+HOST, POOLER = "postgres.infrastructure.svc", "pgbouncer.infrastructure.svc"
 IN_SYNC = [("Leader", "running"), ("Sync Standby", "streaming")]
 UNSAFE_METHODS = {"trust", "password", "md5", "ident"}
 
@@ -85,6 +85,31 @@ def insert(ca: str, login: dict[str, Any], rows: int) -> list[int]:
     return asyncio.run(write())
 
 
+def share(ca: str, login: dict[str, Any], clients: int) -> tuple[int, int, int]:
+    """In the cluster: many clients at once, each with a statement that it has prepared; return how many there were,
+    over how many of the server's sessions, and how many answers were wrong."""
+    import asyncio
+    import ssl
+
+    import asyncpg
+
+    async def one(number: int, trust: ssl.SSLContext) -> tuple[set[int], int]:
+        connection = await asyncpg.connect(timeout=60, ssl=trust, **login)
+        try:
+            statement = await connection.prepare("SELECT pg_backend_pid() AS pid, $1::integer + 1 AS next")
+            rows = [await statement.fetchrow(number + offset) for offset in range(20)]
+        finally:
+            await connection.close()
+        return {row["pid"] for row in rows}, sum(row["next"] != number + i + 1 for i, row in enumerate(rows))
+
+    async def all_of_them() -> tuple[int, int, int]:
+        trust = ssl.create_default_context(cadata=ca)
+        found = await asyncio.gather(*(one(number, trust) for number in range(clients)))
+        return len(found), len(set().union(*(pids for pids, _ in found))), sum(wrong for _, wrong in found)
+
+    return asyncio.run(all_of_them())
+
+
 def ask(url: str, method: str = "GET") -> tuple[int, str]:
     """In the cluster: status and body of an answer over HTTP."""
     import urllib.error
@@ -97,7 +122,7 @@ def ask(url: str, method: str = "GET") -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def shake_hands(host: str, ca: str, name: str) -> str:
+def shake_hands(host: str, ca: str, name: str, port: int = 5432) -> str:
     """In the cluster: the version of TLS that is agreed on with who is called by that name, or the kind of the
     refusal; without a CA those of the system are believed."""
     import socket
@@ -105,7 +130,7 @@ def shake_hands(host: str, ca: str, name: str) -> str:
 
     context = ssl.create_default_context(cadata=ca or None)
     try:
-        with socket.create_connection((host, 5432), timeout=10) as plain:
+        with socket.create_connection((host, port), timeout=10) as plain:
             plain.sendall(bytes.fromhex("0000000804d2162f"))  # SSLRequest
             if plain.recv(1) != b"S":
                 return "no TLS"
@@ -269,6 +294,74 @@ def test_the_service_leads_to_the_leader(pods: Pods, cluster: Any) -> None:
     assert addresses == [pods.core.read_namespaced_pod(leader(pods, NAMESPACE), NAMESPACE).status.pod_ip]
 
 
+# --- the pooler
+
+
+def through(login: dict[str, Any]) -> dict[str, Any]:
+    """Return the same login, by the pooler."""
+    return login | {"host": POOLER, "port": 6432}
+
+
+def test_through_the_pooler_each_service_reaches_its_own_database(
+    try_all: Any, logins: dict[str, dict[str, Any]]
+) -> None:
+    statement = "SELECT current_user || '@' || current_database() || ' ' || pg_is_in_recovery()"
+    answers = try_all([through(login) for login in logins.values()], statement=statement)
+    assert answers == [f"{login['user']}@{login['database']} false" for login in logins.values()]
+
+
+def test_the_pooler_lets_in_nobody_that_postgres_would_not(
+    try_all: Any, logins: dict[str, dict[str, Any]], secrets: dict[str, Any]
+) -> None:
+    neighbours = [
+        one | {"database": two["database"]} for one in logins.values() for two in logins.values() if one is not two
+    ]
+    neighbours += [login | {"database": "postgres"} for login in logins.values()]
+    assert set(try_all([*map(through, neighbours)])) == {"refused: InsufficientPrivilegeError"}
+    wrong = [login | {"password": "wrong"} for login in logins.values()]
+    wrong += [{**login, "database": "pgbouncer"} for login in logins.values()]
+    own = {"replicator": "replication", "postgres": "superuser", "_pooler": "pooler"}
+    wrong += [
+        {"user": user, "database": "auth_db", "password": secrets[f"postgres_{name}_password"]}
+        for user, name in own.items()
+    ]
+    answers = try_all([*map(through, wrong)])
+    assert all(answer.startswith("refused") for answer in answers), answers
+    assert set(try_all([through(login) for login in logins.values()], ca="")) == {"refused: ProtocolViolationError"}
+
+
+def test_the_poolers_certificate_is_of_the_platforms_ca_for_its_name(client: Client, ca: str) -> None:
+    arguments = {"host": POOLER, "port": 6432}
+    assert client.call(shake_hands, ca=ca, name=POOLER, **arguments) == "TLSv1.3"
+    assert client.call(shake_hands, ca=ca, name="minio.infrastructure.svc", **arguments) == "SSLCertVerificationError"
+    assert client.call(shake_hands, ca="", name=POOLER, **arguments) == "SSLCertVerificationError"
+
+
+def test_clients_share_connections_and_their_prepared_statements_follow(
+    client: Client, ca: str, logins: dict[str, dict[str, Any]]
+) -> None:
+    clients, servers, wrong = client.call(share, ca=ca, login=through(next(iter(logins.values()))), clients=60)
+    assert (clients, wrong) == (60, 0)
+    assert 1 <= servers <= 20
+
+
+def test_the_services_come_through_the_pooler(pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
+    """The server sees where its sessions come from: requests from poolers, and no password in their settings."""
+    poolers = {
+        pods.core.read_namespaced_pod(name, NAMESPACE).status.pod_ip
+        for name in pods.names(NAMESPACE, "app.kubernetes.io/name=pgbouncer")
+    }
+    assert len(poolers) >= 2
+    query = "SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE usename = '{}'"
+    for login in logins.values():
+        # A migration or a schedule, which go to Postgres itself, ends soon.
+        look = partial(superuser, pods, NAMESPACE, query.format(login["user"]))
+        assert pods.eventually(lambda: set(look()) - poolers, set()) == set(), login["user"]  # noqa: B023
+
+
+# --- its members
+
+
 def test_its_members_are_in_sync_and_on_different_hosts(pods: Pods, inventory: Inventory) -> None:
     wanted = [("Leader", "running"), *[("Sync Standby", "streaming")] * (inventory.variable("postgres_members") - 1)]
     assert len(wanted) > 1
@@ -308,6 +401,8 @@ def test_a_stranger_may_look_at_patroni_and_change_nothing(client: Client, pods:
 def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
     found = confinements(pods, hosts, NAMESPACE, NAME)
     assert found == {where: confined(10005 if "/exporter " in where else 10003) for where in found}
+    poolers = confinements(pods, hosts, NAMESPACE, "app.kubernetes.io/name=pgbouncer")
+    assert poolers == dict.fromkeys(poolers, confined(10006))
 
 
 def test_the_exporter_tells_how_each_member_is(client: Client, pods: Pods, logins: dict[str, dict[str, Any]]) -> None:
@@ -362,6 +457,8 @@ class Installation:
             "postgres_storage_size": "1Gi",
             "postgres_superuser_password": random.token_urlsafe(24),
             "postgres_replication_password": random.token_urlsafe(24),
+            "postgres_pooler_password": random.token_urlsafe(24),
+            "postgres_pooler_replicas": 1,
         }
         self.renew()
 
