@@ -454,6 +454,7 @@ class Installation:
             "postgres_kubeconfig": str(state / "kubeconfig"),
             "postgres_image": image,
             "postgres_namespace": OWN,
+            "postgres_storage_class": OWN,
             "postgres_storage_size": "1Gi",
             "postgres_superuser_password": random.token_urlsafe(24),
             "postgres_replication_password": random.token_urlsafe(24),
@@ -492,7 +493,26 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def own(pods: Pods, state: Any) -> Iterator[Installation]:
+def growing(pods: Pods) -> Iterator[None]:
+    """Make a storage class as the lab's own, whose volumes may ask for more. The disk behind is the same."""
+    api: Any = kubernetes.client.StorageV1Api(pods.api)
+    classes = {item.metadata.name: item for item in api.list_storage_class().items}
+    if OWN in classes:  # of a run that was broken off
+        api.delete_storage_class(OWN)
+    api.create_storage_class(
+        {
+            "metadata": {"name": OWN, "labels": {"app.kubernetes.io/part-of": "slipway-test"}},
+            "provisioner": classes["local-path"].provisioner,
+            "volumeBindingMode": "WaitForFirstConsumer",
+            "allowVolumeExpansion": True,
+        }
+    )
+    yield
+    api.delete_storage_class(OWN)
+
+
+@pytest.fixture(scope="module")
+def own(pods: Pods, state: Any, growing: None) -> Iterator[Installation]:
     """Return a second installation, made from nothing."""
     image = pods.core.read_namespaced_pod("postgres-0", NAMESPACE).spec.containers[0].image
     with pods.namespace(OWN):
@@ -547,11 +567,37 @@ def test_a_new_certificate_reaches_the_running_server(own: Installation, client:
     assert own.apply().changed == 0
 
 
-def test_a_volume_is_never_made_smaller(own: Installation) -> None:
-    run = own.apply(postgres_storage_size="512Mi")
+def test_volumes_grow_by_the_inventory_and_never_shrink(own: Installation, pods: Pods) -> None:
+    apps: Any = kubernetes.client.AppsV1Api(pods.api)
+
+    def sizes() -> set[str]:
+        claims = pods.core.list_namespaced_persistent_volume_claim(OWN).items
+        found = [*claims, *apps.read_namespaced_stateful_set("postgres", OWN).spec.volume_claim_templates]
+        return {claim.spec.resources.requests["storage"] for claim in found}
+
+    running = pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid
+    assert sizes() == {"1Gi"}
+    own.variables |= {"postgres_storage_size": "2Gi"}
+    run = own.apply()
+    assert run.code == 0, run.output
+    assert sizes() == {"2Gi"}
+    assert pods.core.read_namespaced_pod("postgres-0", OWN).metadata.uid == running
+    assert own.apply().changed == 0
+    run = own.apply(postgres_storage_size="1Gi")
     assert run.code != 0
-    assert "postgres_storage_size" in run.failure
-    assert "512Mi" in run.failure and "1Gi" in run.failure
+    assert "postgres_storage_size: found 1Gi, wanted at least 2Gi" in run.failure
+    assert sizes() == {"2Gi"}
+
+
+def test_volumes_of_a_class_that_cannot_grow_are_left_alone(own: Installation, pods: Pods) -> None:
+    storage: Any = kubernetes.client.StorageV1Api(pods.api)
+    storage.patch_storage_class(OWN, {"allowVolumeExpansion": False})
+    run = own.apply(postgres_storage_size="3Gi")
+    assert run.code != 0
+    assert "postgres_storage_size: found 3Gi, wanted 2Gi" in run.failure
+    assert f"its storage class {OWN} does not let volumes grow" in run.failure
+    claims = pods.core.list_namespaced_persistent_volume_claim(OWN).items
+    assert {claim.spec.resources.requests["storage"] for claim in claims} == {"2Gi"}
 
 
 def test_a_second_member_joins_the_running_one(own: Installation, client: Client, pods: Pods) -> None:
