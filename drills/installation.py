@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import urllib3
 from cluster_access import Cluster, ClusterUnreachableError
 from cluster_client import Pods
 from controller import apply_role
+from secret_store import authority, certificate
 
 from drills.history import Key
 from drills.members import Member, named, trouble
 
 NAMESPACE = STORAGE_CLASS = "drills"
 DATABASE = OWNER = "drill"
+HOST = f"postgres.{NAMESPACE}.svc"
 PLATFORM = "infrastructure"  # whose image of Postgres is drilled
 MEMBERS = 2
 SYNC_SECONDS = 300
@@ -57,9 +60,14 @@ class Installation:
     agents: list[str]
     synchronous: bool = True
     password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    ca: str = ""
 
     def apply(self) -> None:
-        """The role as the platform applies it, with sizes and passwords of its own."""
+        """The role as the platform applies it, with sizes, passwords and a CA of its own."""
+        now = datetime.now(UTC)
+        made = authority("ca", "the CA of the drills", now)
+        made |= certificate(made, {"name": "postgres", "authority": "ca", "domains": [HOST]}, now)
+        self.ca = str(made["ca_certificate"])
         image = self.pods.core.read_namespaced_pod("postgres-0", PLATFORM).spec.containers[0].image
         run = apply_role(
             "postgres",
@@ -72,6 +80,12 @@ class Installation:
                 "postgres_storage_size": "1Gi",
                 "postgres_superuser_password": secrets.token_urlsafe(24),
                 "postgres_replication_password": secrets.token_urlsafe(24),
+                # Writers meet Postgres itself: a pooler in between would answer for it while it is away.
+                "postgres_pooler_password": secrets.token_urlsafe(24),
+                "postgres_pooler_replicas": 1,
+                "postgres_ca_certificate": self.ca,
+                "postgres_certificate": made["postgres_certificate"],
+                "postgres_certificate_key": made["postgres_key"],
                 "postgres_databases": [{"name": DATABASE, "owner": OWNER, "password": self.password}],
             },
         )

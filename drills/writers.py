@@ -13,9 +13,8 @@ from kubernetes.client import ApiException
 
 from drills import writer
 from drills.history import History
-from drills.installation import DATABASE, NAMESPACE, OWNER, DrillError, Installation, wait
+from drills.installation import DATABASE, HOST, NAMESPACE, OWNER, DrillError, Installation, wait
 
-HOST = "postgres.drills.svc"
 LOG, STOP = "/log/outcomes", "/log/stop"
 # More than the slowest fault takes to heal, and the inserts around it.
 ROWS_SECONDS = 300
@@ -79,8 +78,13 @@ def writing(installation: Installation, table: str) -> Iterator[Writers]:
         "table": table,
         "log": LOG,
         "stop": STOP,
+        "ca": "/drill/ca.crt",
     }
-    files = {"settings.json": json.dumps(settings), "writer.py": Path(writer.__file__).read_text(encoding="utf-8")}
+    files = {
+        "settings.json": json.dumps(settings),
+        "writer.py": Path(writer.__file__).read_text(encoding="utf-8"),
+        "ca.crt": installation.ca,
+    }
     pods.core.create_namespaced_secret(NAMESPACE, {"metadata": {"name": name}, "stringData": files})
     client = pods.start(
         NAMESPACE,

@@ -1,6 +1,8 @@
 """The pool: what passes by itself is a 503 and then over; what does not is an error."""
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -9,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from slipway_kit.database import Database, UniqueViolation
 from slipway_kit.problems import Problem
 from slipway_kit.settings import DatabaseSettings
-from slipway_testing.postgres import Postgres
+from slipway_testing.certificates import Authority
+from slipway_testing.postgres import Postgres, running_postgres
 from slipway_testing.processes import free_port
 from slipway_testing.settings import settings_of
 
@@ -194,3 +197,56 @@ async def test_a_session_that_broke_is_a_503(values: dict[str, Any]) -> None:
         assert await database.fetch("one", "SELECT 1")
     finally:
         await database.close()
+
+
+@pytest.fixture(scope="module")
+def tls_values() -> Iterator[dict[str, Any]]:
+    """Return the settings of a service whose Postgres speaks TLS only."""
+    with running_postgres("127.0.0.1") as server:
+        yield server.create_database("kit_db", "kit", "password-of-kit")
+
+
+async def reason_of_absence(settings: DatabaseSettings) -> str:
+    """Return why there is no connection; to a request it is a 503."""
+    database, _ = await opened(settings)
+    try:
+        with pytest.raises(Problem) as seen:
+            await database.fetch("probe", "SELECT 1")
+        assert seen.value.status_code == 503
+        return str(seen.value.__cause__)
+    finally:
+        await database.close()
+
+
+async def test_over_tls(tls_values: dict[str, Any]) -> None:
+    database, _ = await opened(settings(tls_values))
+    try:
+        encrypted = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        rows = await asyncio.gather(*(database.fetchrow("encrypted", encrypted) for _ in range(10)))
+        assert [dict(row or {}) for row in rows] == [{"ssl": True, "version": "TLSv1.3"}] * 10
+    finally:
+        await database.close()
+
+
+async def test_without_tls_a_server_with_it_refuses(tls_values: dict[str, Any]) -> None:
+    assert "no encryption" in await reason_of_absence(settings(tls_values, database_tls=False))
+
+
+async def test_with_tls_it_gives_no_password_to_a_server_without(values: dict[str, Any], tmp_path: Path) -> None:
+    ca = Authority(tmp_path).file
+    reason = await reason_of_absence(settings(values, database_tls=True, platform_ca_file=ca))
+    assert "rejected SSL upgrade" in reason
+
+
+@pytest.mark.parametrize("other_ca", [True, False], ids=["another CA", "the CAs of the system"])
+async def test_a_certificate_of_nobody_it_believes_is_an_absence(
+    tls_values: dict[str, Any], tmp_path: Path, other_ca: bool
+) -> None:
+    ca = Authority(tmp_path).file if other_ca else None
+    assert "CERTIFICATE_VERIFY_FAILED" in await reason_of_absence(settings(tls_values, platform_ca_file=ca))
+
+
+def test_a_certificate_for_another_name_is_an_absence() -> None:
+    with running_postgres("elsewhere.test") as server:
+        values = server.create_database("kit_db", "kit", "password-of-kit")
+        assert "not valid for '127.0.0.1'" in asyncio.run(reason_of_absence(settings(values)))

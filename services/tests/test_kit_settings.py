@@ -111,6 +111,7 @@ def test_all_mistakes_come_at_once(environment: pytest.MonkeyPatch, tmp_path: Pa
         ("SHUTDOWN_DELAY_SECONDS", "soon"),
         ("TOKEN_LIFETIME_SECONDS", "86400"),
         ("DATABASE_NAME", ""),
+        ("DATABASE_TLS", "sometimes"),
         ("REDIS_TLS", "sometimes"),
         ("PORT", "three\nthousand " + "x" * 100),
     ],

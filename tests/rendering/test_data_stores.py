@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import configparser
 from typing import Any
 
 import kubernetes_validate
@@ -12,7 +14,14 @@ from tests.rendering.conftest import ROOT, pick
 
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
-POSTGRES = ("secrets.yml.j2", "rbac.yml.j2", "services.yml.j2", "config.yml.j2", "statefulset.yml.j2")
+POSTGRES = (
+    "secrets.yml.j2",
+    "rbac.yml.j2",
+    "services.yml.j2",
+    "config.yml.j2",
+    "statefulset.yml.j2",
+    "pgbouncer.yml.j2",
+)
 MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
 GRANTS = [{"bucket": "images", "access": "write"}]
@@ -24,6 +33,10 @@ def postgres(render: Any, **variables: Any) -> list[dict[str, Any]]:
         "postgres_image": "slipway.local/postgres:test",
         "postgres_superuser_password": "test-super",
         "postgres_replication_password": "test-copy",
+        "postgres_pooler_password": 'test"pooler',
+        "postgres_certificate": "test-certificate",
+        "postgres_certificate_key": "test-key",
+        "postgres_ca_certificate": "test-ca",
         "postgres_databases": DATABASES,
     }
     return list(render("postgres", *POSTGRES, **given | variables))
@@ -73,13 +86,89 @@ def test_the_read_write_service_follows_no_label(render: Any) -> None:
     assert pick(documents, "Service", "postgres-replica")["spec"]["selector"]["role"] == "replica"
 
 
-@pytest.mark.parametrize(("members", "synchronous"), [(1, False), (2, True), (3, True)])
-def test_several_members_commit_on_a_standby_too(render: Any, members: int, synchronous: bool) -> None:
-    documents = postgres(render, postgres_members=members)
+def test_over_the_network_postgres_speaks_tls_only(render: Any) -> None:
+    documents = postgres(render)
+    server = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["patroni.yml"])["postgresql"]
+    assert server["parameters"]["ssl"] == "on"
+    assert {rule.split()[0] for rule in server["pg_hba"]} == {"local", "hostssl"}
+    for user in ("replication", "rewind"):
+        login = server["authentication"][user]
+        assert (login["sslmode"], login["channel_binding"]) == ("verify-ca", "require"), user
+        assert login["sslrootcert"] == "/run/secrets/postgres-certificate/ca.crt"
+
+
+def pooler_settings(documents: list[dict[str, Any]]) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(comment_prefixes=(";",))
+    parser.read_string(pick(documents, "ConfigMap", "pgbouncer")["data"]["pgbouncer.ini"])
+    return parser
+
+
+def test_the_pooler_speaks_tls_only_and_knows_no_password_but_its_own(render: Any) -> None:
+    documents = postgres(render)
+    parsed = pooler_settings(documents)
+    settings = parsed["pgbouncer"]
+    assert (settings["client_tls_sslmode"], settings["server_tls_sslmode"]) == ("require", "verify-full")
+    assert (settings["auth_type"], settings["pool_mode"]) == ("scram-sha-256", "transaction")
+    server = "host=postgres.infrastructure.svc port=5432"
+    assert dict(parsed["databases"]) == {"auth_db": server, "postgres": server}
+    users = base64.b64decode(pick(documents, "Secret", "pgbouncer")["data"]["users.txt"]).decode()
+    assert users == '"_pooler" "test""pooler"\n'
+    for document in documents:
+        if document["kind"] != "Secret":
+            assert not [
+                value
+                for value in ("test-database", "test-super", 'test"pooler', 'test""pooler')
+                if value in str(document)
+            ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"postgres_certificate": "another"},
+        {"postgres_ca_certificate": "another"},
+        {"postgres_pooler_password": "another"},
+        {"postgres_pooler_connections": 20},
+        {"postgres_databases": []},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_the_pooler_reads_at_its_start_rolls_its_pods(render: Any, change: dict[str, Any]) -> None:
+    before, after = (pick(d, "Deployment", "pgbouncer") for d in (postgres(render), postgres(render, **change)))
+    assert before["spec"]["template"] != after["spec"]["template"]
+
+
+def test_the_poolers_leave_connections_for_others(render: Any) -> None:
+    """All of them in front of the databases of the services that there are."""
+    documents = postgres(render)
+    own = int(pooler_settings(documents)["pgbouncer"]["default_pool_size"])
+    replicas = pick(documents, "Deployment", "pgbouncer")["spec"]["replicas"]
     config = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["bootstrap.yml"])
-    assert config["bootstrap"]["dcs"]["synchronous_mode"] is synchronous
-    kinds = [d["kind"] for d in documents]
-    assert ("PodDisruptionBudget" in kinds) is (members > 1)
+    maximum = config["bootstrap"]["dcs"]["postgresql"]["parameters"]["max_connections"]
+    databases = [path for path in (ROOT / "services").glob("*/service.yml") if "database:" in path.read_text()]
+    assert len(databases) >= 3
+    assert own * replicas * len(databases) <= maximum * 2 // 3
+
+
+def test_a_new_certificate_restarts_nobody(render: Any) -> None:
+    before, after = postgres(render), postgres(render, postgres_certificate="another")
+    assert pick(before, "StatefulSet", "postgres") == pick(after, "StatefulSet", "postgres")
+    assert pick(before, "Secret", "postgres-certificate") != pick(after, "Secret", "postgres-certificate")
+
+
+@pytest.mark.parametrize(
+    ("members", "strict", "synchronous", "waits"),
+    [(1, False, False, False), (1, True, False, False), (2, False, True, False), (2, True, True, True)],
+)
+def test_several_members_commit_on_a_standby_too(
+    render: Any, members: int, strict: bool, synchronous: bool, waits: bool
+) -> None:
+    documents = postgres(render, postgres_members=members, postgres_synchronous_strict=strict)
+    config = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["bootstrap.yml"])
+    dcs = config["bootstrap"]["dcs"]
+    assert (dcs["synchronous_mode"], dcs["synchronous_mode_strict"]) == (synchronous, waits)
+    budgets = [d["metadata"]["name"] for d in documents if d["kind"] == "PodDisruptionBudget"]
+    assert ("postgres" in budgets) is (members > 1)
 
 
 def test_a_changed_setting_restarts_nobody(render: Any) -> None:

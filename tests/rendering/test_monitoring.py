@@ -157,22 +157,29 @@ def test_redis_knows_who_declares_it(rendering: Rendering) -> None:
     assert {line.split()[1] for line in users} == with_redis | {"default", "_monitor"}
 
 
-def test_redis_has_a_certificate_of_the_ca_that_its_services_believe(rendering: Rendering) -> None:
-    secret = rendering.find("Secret", "infrastructure", "redis")
-    assert secret
-    held = {name: base64.b64decode(secret["data"][name]).decode() for name in ("ca.crt", "tls.crt", "tls.key")}
-    found = x509.load_pem_x509_certificate(held["tls.crt"].encode())
-    found.verify_directly_issued_by(x509.load_pem_x509_certificate(held["ca.crt"].encode()))
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    with_redis = 0
-    for deployment in rendering.of_kind("Deployment"):
-        [container] = deployment["spec"]["template"]["spec"]["containers"]
+@pytest.mark.parametrize(
+    ("secret", "prefix", "users"), [("redis", "REDIS", 3), ("postgres-certificate", "DATABASE", 3)]
+)
+def test_a_data_store_has_a_certificate_of_the_ca_that_its_services_believe(
+    rendering: Rendering, secret: str, prefix: str, users: int
+) -> None:
+    found = rendering.find("Secret", "infrastructure", secret)
+    assert found
+    held = {name: base64.b64decode(found["data"][name]).decode() for name in ("ca.crt", "tls.crt", "tls.key")}
+    certificate = x509.load_pem_x509_certificate(held["tls.crt"].encode())
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(held["ca.crt"].encode()))
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    clients = 0
+    for workload in rendering.of_kind("Deployment", "Job"):
+        [container] = workload["spec"]["template"]["spec"]["containers"]
         given = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-        if "REDIS_USER" in given:
-            with_redis += 1
-            assert given["REDIS_TLS"] == "true"
-            assert given["REDIS_HOST"] in names.get_values_for_type(x509.DNSName)
-            service = deployment["metadata"]
-            ca = rendering.find("ConfigMap", service["namespace"], f"{service['name']}-platform-ca")
+        if f"{prefix}_USER" in given:
+            clients += workload["kind"] == "Deployment"
+            assert given[f"{prefix}_TLS"] == "true"
+            assert given[f"{prefix}_HOST"] in names.get_values_for_type(x509.DNSName)
+            metadata = workload["metadata"]
+            ca = rendering.find(
+                "ConfigMap", metadata["namespace"], f"{metadata['labels']['app.kubernetes.io/name']}-platform-ca"
+            )
             assert ca and ca["data"]["ca.crt"] == held["ca.crt"]
-    assert with_redis >= 3
+    assert clients >= users

@@ -119,6 +119,23 @@ def test_every_document_is_valid(rendered: Any) -> None:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
+def test_who_has_a_database_is_told_whether_it_takes_tls(rendered: Any) -> None:
+    assert environment(rendered(), "auth")["DATABASE_TLS"] == "false"
+    assert environment(rendered(service_database_tls=True), "auth")["DATABASE_TLS"] == "true"
+
+
+def test_requests_reach_the_database_through_the_pooler_and_migrations_do_not(rendered: Any) -> None:
+    documents = rendered(service_database_host="postgres.stores.svc", service_pooler_host="pooler.stores.svc")
+    pooled = {"DATABASE_HOST": "pooler.stores.svc", "DATABASE_PORT": "6432"}
+    assert pooled.items() <= environment(documents, "auth").items()
+    [migration] = [d for d in documents if d["kind"] == "Job"]
+    [container] = migration["spec"]["template"]["spec"]["containers"]
+    direct = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert {"DATABASE_HOST": "postgres.stores.svc", "DATABASE_PORT": "5432"}.items() <= direct.items()
+    assert not [name for name in environment(documents, "shop") if name.startswith("DATABASE")]
+    assert environment(rendered(), "auth")["DATABASE_PORT"] == "5432"
+
+
 def test_who_has_redis_gets_its_address_and_a_user_of_its_own(rendered: Any) -> None:
     documents = rendered(service_redis_host="redis.stores.svc")
     wanted = {"REDIS_HOST": "redis.stores.svc", "REDIS_PORT": "6379", "REDIS_TLS": "false", "REDIS_USER": "shop"}

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import importlib
+import socket
+import ssl
 import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from secret_store import authority
+from secret_store import certificate as issue
 
 SCRIPTS = Path(__file__).parents[2] / "images/postgres/scripts"
-NAMES = ("kubernetes_api", "leader_endpoint", "settings", "errors")
+NAMES = ("certificate", "kubernetes_api", "leader_endpoint", "settings", "errors")
 LOCK = "/api/v1/namespaces/data/configmaps/postgres-leader"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/data/endpointslices"
 SLICE = f"{SLICES}/postgres-leader"
@@ -117,3 +126,82 @@ def test_each_changed_setting_is_named(scripts: Any) -> None:
     patch = {"ttl": 20, "postgresql": {"parameters": {"jit": "off", "work_mem": None}}}
     flat = [("postgresql.parameters.jit", "off"), ("postgresql.parameters.work_mem", None), ("ttl", 20)]
     assert scripts.settings.flatten(patch) == flat
+
+
+class TlsServer:
+    """Takes the first words of Postgres' protocol and shows the certificate of the files that it has read last."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.certificate = directory, directory / "tls.crt"
+        self.made: dict[str, Any] = authority("ca", "a CA of the tests", datetime.now(UTC))
+        self.renew()
+        self.reload()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listener.getsockname()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def renew(self) -> None:
+        entry = {"name": "postgres", "authority": "ca", "domains": ["postgres.test"]}
+        self.made |= issue(self.made, entry, datetime.now(UTC))
+        self.certificate.write_text(self.made["postgres_certificate"])
+        (self.directory / "tls.key").write_text(self.made["postgres_key"])
+
+    def reload(self) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.certificate, self.directory / "tls.key")
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.certificate.read_bytes()).hexdigest()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                connection, _ = self.listener.accept()
+                connection.sendall(b"S" if connection.recv(8) == bytes.fromhex("0000000804d2162f") else b"N")
+                self.context.wrap_socket(connection, server_side=True).close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TlsServer]:
+    found = TlsServer(tmp_path)
+    yield found
+    found.listener.close()
+
+
+def test_a_server_is_told_of_a_new_certificate_once(scripts: Any, server: TlsServer) -> None:
+    told: list[None] = []
+
+    def reload() -> None:
+        told.append(None)
+        server.reload()
+
+    def ensure() -> str:
+        wanted = scripts.certificate.mounted(server.certificate, server.sha256)
+        return str(scripts.certificate.ensure(wanted, lambda: scripts.certificate.shown(server.address), reload))
+
+    assert ensure() == "unchanged certificate"
+    server.renew()
+    assert [ensure(), ensure()] == ["changed certificate", "unchanged certificate"]
+    assert len(told) == 1
+
+
+def test_a_certificate_that_has_not_come_yet_is_waited_for(scripts: Any, server: TlsServer) -> None:
+    old = server.sha256
+    server.renew()
+    with pytest.raises(scripts.errors.NotYetError, match="the kubelet is about to bring it"):
+        scripts.certificate.mounted(server.certificate, old)
+
+
+def test_a_server_that_does_not_read_its_files_is_no_success(scripts: Any, server: TlsServer) -> None:
+    server.renew()
+    wanted = scripts.certificate.mounted(server.certificate, server.sha256)
+    with pytest.raises(scripts.errors.NotYetError, match="still shows another certificate"):
+        scripts.certificate.ensure(wanted, lambda: scripts.certificate.shown(server.address), lambda: None, 0.3)
+
+
+def test_a_server_that_does_not_answer_is_waited_for(scripts: Any, server: TlsServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = closed.getsockname()
+    with pytest.raises(scripts.errors.NotYetError, match="does not answer"):
+        scripts.certificate.shown(address)

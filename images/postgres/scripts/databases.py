@@ -21,6 +21,15 @@ from psycopg2 import extensions, sql
 Connection = Any
 BUILT_IN = ("postgres", "template1")
 REPLICATION = "replicator"  # pg_rewind signs in with it to the database postgres of the new primary
+MONITOR = (
+    "_monitor"  # the exporter, which signs in by the user that it runs as; without a password there is no other way
+)
+POOLER = "_pooler"  # PgBouncer, which asks for the verifier of whoever signs in, and for nothing else
+LOGIN = """
+  SELECT rolname::text, rolpassword FROM pg_authid
+  WHERE rolname = wanted AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND left(rolname, 1) <> '_'
+    AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
+"""
 
 
 @dataclass(frozen=True)
@@ -75,21 +84,43 @@ class Server:
                 cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)), values)
         print("changed" if needed else "unchanged", what)
 
-    def owner(self, database: Database, password: str) -> None:
-        found = self.row("SELECT rolpassword, rolcanlogin FROM pg_authid WHERE rolname = %s", database.owner)
+    def role(self, name: str, password: str) -> None:
+        found = self.row("SELECT rolpassword, rolcanlogin FROM pg_authid WHERE rolname = %s", name)
         if found is None:
-            self.change(True, f"role {database.owner}", "CREATE ROLE {} LOGIN", database.owner)
+            self.change(True, f"role {name}", "CREATE ROLE {} LOGIN", name)
         else:
-            self.change(not found[1], f"role {database.owner}", "ALTER ROLE {} LOGIN", database.owner)
+            self.change(not found[1], f"role {name}", "ALTER ROLE {} LOGIN", name)
         stored = found[0] if found else None
         # The verifier is made here, so that the server never sees the password: not in a statement, not in its log.
-        verifier = extensions.encrypt_password(password, database.owner, self._connection, "scram-sha-256")
+        verifier = extensions.encrypt_password(password, name, self._connection, "scram-sha-256")
         self.change(
             not password_matches(password, stored),
-            f"password of {database.owner}",
+            f"password of {name}",
             "ALTER ROLE {} PASSWORD %s",
-            database.owner,
+            name,
             values=(verifier,),
+        )
+
+    def monitor(self, role: str) -> None:
+        """Sees how the server is, and no rows."""
+        found = self.row("SELECT pg_has_role(oid, 'pg_monitor', 'MEMBER') FROM pg_roles WHERE rolname = %s", role)
+        self.change(found is None, f"role {role}", "CREATE ROLE {} LOGIN", role)
+        self.change(found is None or not found[0], f"rights of {role}", "GRANT pg_monitor TO {}", role)
+
+    def pooler(self, role: str) -> None:
+        """May ask how a service signs in; a superuser, a member or somebody of the platform's own is nobody to it."""
+        found = self.row(
+            "SELECT prosrc FROM pg_proc WHERE pronamespace = to_regnamespace('pooler') AND proname = 'login'"
+        )
+        self.change(
+            found is None or found[0] != LOGIN,
+            "function pooler.login",
+            "CREATE SCHEMA IF NOT EXISTS pooler;"
+            " CREATE OR REPLACE FUNCTION pooler.login(wanted text) RETURNS TABLE (name text, verifier text)"
+            f" LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $login${LOGIN}$login$;"
+            " REVOKE ALL ON FUNCTION pooler.login(text) FROM PUBLIC;"
+            " GRANT USAGE ON SCHEMA pooler TO {0}; GRANT EXECUTE ON FUNCTION pooler.login(text) TO {0}",
+            role,
         )
 
     def database(self, database: Database) -> None:
@@ -121,19 +152,27 @@ class Server:
 
 
 def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
-    """Makes it so. The password of an owner is the file of that name among the secrets."""
+    """Makes it so. The password of a role is the file of its name among the secrets."""
     recovery = server.row("SELECT pg_is_in_recovery()")
     if recovery is None or recovery[0]:
         raise NotYetError("this member is a replica, wanted the primary")
     for name in BUILT_IN:
         server.close_to_public(name)
-    server.open_to("postgres", REPLICATION)
+    server.monitor(MONITOR)
+    server.role(POOLER, password_of(POOLER, secrets))
+    server.pooler(POOLER)
+    for role in (REPLICATION, MONITOR, POOLER):
+        server.open_to("postgres", role)
     for database in databases:
-        password = (secrets / database.owner).read_text(encoding="utf-8").strip()
-        if not password:
-            raise DeclarationError(f"{secrets / database.owner}: empty, wanted a password")
-        server.owner(database, password)
+        server.role(database.owner, password_of(database.owner, secrets))
         server.database(database)
+
+
+def password_of(role: str, secrets: Path) -> str:
+    password = (secrets / role).read_text(encoding="utf-8").strip()
+    if not password:
+        raise DeclarationError(f"{secrets / role}: empty, wanted a password")
+    return password
 
 
 def connect(socket: str) -> Connection:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from cluster_client import Client, Pods, restricted_pod
 from confinement import confined, confinements
-from controller import Run, apply_role
+from controller import Inventory, Run, apply_role
 from kubernetes.client import AuthorizationV1Api
 from rule_cases import rule_tests
 
@@ -119,6 +119,15 @@ def test_metrics_of_redis_can_be_asked_for(get: Any, pods: Pods) -> None:
         return [series["value"][1] for series in query(get, f'redis_up{{job="redis", namespace="{STORES}"}}')]
 
     assert pods.eventually(seen, ["1"]) == ["1"]
+
+
+def test_metrics_of_every_member_of_postgres_can_be_asked_for(get: Any, pods: Pods, inventory: Inventory) -> None:
+    wanted = ["1"] * inventory.variable("postgres_members")
+
+    def seen() -> list[str]:
+        return [series["value"][1] for series in query(get, f'pg_up{{job="postgres", namespace="{STORES}"}}')]
+
+    assert pods.eventually(seen, wanted) == wanted
 
 
 def test_it_knows_every_service_and_its_alertmanager(get: Any, definitions: dict[str, Any]) -> None:

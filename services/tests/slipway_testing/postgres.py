@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from slipway_testing.certificates import Authority
 from slipway_testing.processes import free_port, stop, unprivileged, unprivileged_user, wait_until
 
 SUPERUSER = "postgres"
@@ -24,6 +26,8 @@ class Postgres:
     host: str
     port: int
     password: str
+    # The CA of its certificate; without one it speaks no TLS.
+    ca: Path | None = None
 
     def create_database(self, name: str, user: str, password: str) -> dict[str, Any]:
         """As the platform does it: each service owns its database and nothing else. The settings of that service."""
@@ -38,17 +42,22 @@ class Postgres:
                 await connection.close()
 
         asyncio.run(create())
+        tls = {"database_tls": True, "platform_ca_file": self.ca} if self.ca else {}
         return {
             "database_host": self.host,
             "database_port": self.port,
             "database_name": name,
             "database_user": user,
             "database_password": password,
+            **tls,
         }
 
     async def connect(self, database: str = "postgres") -> Any:
+        trust = ssl.create_default_context(cafile=self.ca) if self.ca else None
+        if trust:
+            trust.check_hostname = False  # some tests give it a wrong name
         return await asyncpg.connect(
-            host=self.host, port=self.port, user=SUPERUSER, password=self.password, database=database
+            host=self.host, port=self.port, user=SUPERUSER, password=self.password, database=database, ssl=trust
         )
 
     def query(self, database: str, sql: str, *arguments: Any) -> list[Any]:
@@ -77,15 +86,25 @@ def binaries() -> Path:
 
 
 @contextmanager
-def running_postgres(**changes: str) -> Iterator[Postgres]:
-    """`changes` are settings of the server that differ from those of the tests."""
+def running_postgres(*names: str, **changes: str) -> Iterator[Postgres]:
+    """`changes` are settings of the server that differ from those of the tests.
+
+    With names it speaks TLS only, with a certificate for them of a CA of its own.
+    """
     # Not below pytest's own directory: that one is closed to other users.
     directory = Path(tempfile.mkdtemp(prefix="slipway-postgres-"))
-    server = Postgres("127.0.0.1", free_port(), secrets.token_hex(16))
+    authority = Authority(directory) if names else None
+    server = Postgres("127.0.0.1", free_port(), secrets.token_hex(16), authority.file if authority else None)
     data, password_file, log = directory / "data", directory / "password", directory / "log"
     password_file.write_text(server.password)
+    files = [directory, password_file]
+    if authority:
+        certificate, key = authority.issue(*names)
+        key.chmod(0o600)
+        files += [certificate, key]
+        changes = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)} | changes
     if os.geteuid() == 0:
-        for path in (directory, password_file):
+        for path in files:
             shutil.chown(path, unprivileged_user())
     bin_ = binaries()
     try:
@@ -96,6 +115,8 @@ def running_postgres(**changes: str) -> Iterator[Postgres]:
             cwd=directory,
             capture_output=True,
         )
+        if authority:
+            (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all all scram-sha-256\n")
         settings = {
             "listen_addresses": server.host,
             "port": str(server.port),

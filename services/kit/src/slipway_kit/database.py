@@ -45,6 +45,8 @@ def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
         "user": settings.database_user,
         # Asked for each new connection, so that a rotated password needs no restart.
         "password": lambda: settings.secret("database_password"),
+        # Never "prefer", asyncpg's default: it believes any certificate, and does without one.
+        "ssl": settings.trust() if settings.database_tls else False,
         "timeout": settings.database_connect_timeout,
         "command_timeout": settings.database_command_timeout,
     }

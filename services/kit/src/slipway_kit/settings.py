@@ -134,6 +134,11 @@ class DatabaseSettings(ServiceSettings):
         min_length=1, description="the address of Postgres", examples=["postgres.infrastructure.svc"]
     )
     database_port: Port = Field(5432, description="a port between 1 and 65535", examples=["5432"])
+    database_tls: bool = Field(
+        False,
+        description="true or false: whether Postgres takes TLS, with a certificate of PLATFORM_CA_FILE",
+        examples=["true"],
+    )
     database_name: str = Field(min_length=1, description="the name of the database", examples=["auth_db"])
     database_user: str = Field(min_length=1, description="the user of the database", examples=["auth_user"])
     database_password: SecretStr = Field(min_length=1, description="the password of the database user")
