@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -52,10 +53,21 @@ def test_who_does_not_know_the_ca_is_warned(address: str, domain: str) -> None:
         pass
 
 
-def test_it_presents_the_certificate_that_was_made_for_it(address: str, domain: str, secrets: dict[str, Any]) -> None:
-    with secure(address, domain, UNTRUSTED()) as connection:
-        presented = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
-    assert presented == x509.load_pem_x509_certificates(secrets["ingress_certificate"].encode())[0]
+def presented(address: str, name: str) -> x509.Certificate:
+    """Return the certificate that a node presents for a name, believed or not."""
+    with secure(address, name, UNTRUSTED()) as connection:
+        return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+
+
+def test_it_presents_the_certificate_that_its_issuer_made(
+    address: str, domain: str, pods: Pods, secrets: dict[str, Any]
+) -> None:
+    made = pods.core.read_namespaced_secret("public-certificate", "ingress-nginx").data["tls.crt"]
+    for name in (domain, f"demo.{domain}"):
+        assert presented(address, name) == x509.load_pem_x509_certificates(base64.b64decode(made))[0], name
+    # For what has none of its own, and until the issuer has made one, it has that of the secrets.
+    default = x509.load_pem_x509_certificates(secrets["ingress_certificate"].encode())[0]
+    assert presented(address, f"nobody.{domain}") == default
 
 
 def test_http_leads_to_https(address: str, domain: str) -> None:
