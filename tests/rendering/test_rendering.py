@@ -207,7 +207,7 @@ def test_ports_lead_somewhere(rendering: Rendering) -> None:
     for ingress in rendering.of_kind("Ingress"):
         assert ingress["spec"]["ingressClassName"] == "nginx"
         for rule in ingress["spec"]["rules"]:
-            for path in rule["http"]["paths"]:
+            for path in rule.get("http", {}).get("paths", []):
                 backend = path["backend"]["service"]
                 served = rendering.find("Service", ingress["metadata"]["namespace"], backend["name"])
                 assert served, where(ingress)
