@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,22 @@ def secure(address: str, name: str, context: ssl.SSLContext) -> Iterator[ssl.SSL
         yield wrapped
 
 
-def ask(address: str, name: str, path: str, context: ssl.SSLContext, *, token: str = "", content: Any = None) -> Answer:
+def ask(
+    address: str,
+    name: str,
+    path: str,
+    context: ssl.SSLContext,
+    *,
+    token: str = "",
+    content: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
     """Ask a node for a path of a site; with content by POST, with a token as its owner."""
     body = b"" if content is None else json.dumps(content).encode()
     lines = [f"{'GET' if content is None else 'POST'} {path} HTTP/1.1", f"Host: {name}", "Connection: close"]
     lines += [f"Authorization: Bearer {token}"] if token else []
     lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] if content is not None else []
+    lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
     with secure(address, name, context) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         response = http.client.HTTPResponse(connection)

@@ -183,7 +183,8 @@ def fill(content: Secrets, wanted: Sequence[Wanted], now: datetime.datetime | No
         if kind == "authority":
             pair = {f"{name}_certificate", f"{name}_key"}
             if not pair & content.keys():
-                content.update(authority(name, entry["common_name"], moment))
+                signer = loaded_authority(content, entry["authority"]) if entry.get("authority") else None
+                content.update(authority(name, entry["common_name"], moment, signer))
                 created.append(name)
             elif not pair <= content.keys():
                 raise RefusedError(
@@ -241,29 +242,39 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-def authority(name: str, common_name: str, now: datetime.datetime) -> Secrets:
-    """A root CA. Without name constraints: it also signs what has no public name, inside of the cluster."""
+Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def authority(name: str, common_name: str, now: datetime.datetime, signer: Authority | None = None) -> Secrets:
+    """A root CA, or one below it, which signs no further CAs and ends no later. Without name constraints: it also signs
+    what has no public name, inside of the cluster."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     usage = key_usage(digital_signature=False, sign=True)
+    above, signer_key = signer or (None, key)
+    days = min(AUTHORITY_DAYS, (above.not_valid_after_utc - now).days) if above else AUTHORITY_DAYS
     built = (
-        builder(subject, subject, key.public_key(), now, AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder(subject, above.subject if above else subject, key.public_key(), now, days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0 if above else None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer_key.public_key()), critical=False)
+        .sign(signer_key, hashes.SHA256())
     )
     return {f"{name}_certificate": pem(built), f"{name}_key": private_pem(key)}
 
 
+def loaded_authority(content: Secrets, name: str) -> Authority:
+    found = x509.load_pem_x509_certificate(content[f"{name}_certificate"].encode())
+    key = serialization.load_pem_private_key(content[f"{name}_key"].encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise RefusedError(Path("secrets.yml"), f"a key of another kind as {name}_key", "an EC key", "a backup")
+    return found, key
+
+
 def certificate(content: Secrets, entry: Wanted, now: datetime.datetime) -> Secrets:
     """A server certificate signed by the authority that the entry names."""
-    signer = x509.load_pem_x509_certificate(content[f"{entry['authority']}_certificate"].encode())
-    signer_key = serialization.load_pem_private_key(content[f"{entry['authority']}_key"].encode(), password=None)
-    if not isinstance(signer_key, ec.EllipticCurvePrivateKey):
-        raise RefusedError(
-            Path("secrets.yml"), f"a key of another kind as {entry['authority']}_key", "an EC key", "a backup"
-        )
+    signer, signer_key = loaded_authority(content, entry["authority"])
     key = ec.generate_private_key(ec.SECP256R1())
     domains = list(entry["domains"])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domains[0][:64])])

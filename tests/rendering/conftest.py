@@ -22,6 +22,21 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 PLAYBOOKS = ("tests/rendering/secrets.yml", "playbooks/platform.yml", "playbooks/services.yml")
 
+ARTIFACTS = ("alertmanager", "cert-manager", "k3s", "minio", "postgres", "prometheus", "redis", "traefik")
+# In the place of those that come with cert-manager's image.
+CRDS = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: clusterissuers.cert-manager.io
+spec:
+  group: cert-manager.io
+  names: {kind: ClusterIssuer, plural: clusterissuers}
+  scope: Cluster
+  versions:
+    - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+"""
+
 # What an inventory may set, at both ends of the range.
 PROFILES: dict[str, tuple[str, dict[str, Any]]] = {
     "local": ("local", {}),
@@ -56,10 +71,12 @@ def render_playbooks(profile: str, directory: Path) -> Rendering:
     environment = directory / inventory
     environment.mkdir(mode=0o700)
     record = directory / "record.jsonl"
+    (directory / "crds.yaml").write_text(CRDS, encoding="utf-8")
     index = {
         name: {"key": f"{number:064x}", "path": str(directory), "sha256": {}, "files": {}}
-        for number, name in enumerate(("alertmanager", "k3s", "minio", "postgres", "prometheus", "redis", "traefik"))
+        for number, name in enumerate(ARTIFACTS)
     }
+    index["cert-manager"]["files"] = {"crds.yaml": str(directory / "crds.yaml")}
     (environment / "artifacts.yml").write_text(json.dumps(index), encoding="utf-8")
     settings = {
         **os.environ,

@@ -16,7 +16,7 @@ KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
 # Who speaks to the API, and so may have a token.
-API_CLIENTS = {"traefik", "postgres", "prometheus"}
+API_CLIENTS = {"cert-manager", "cert-manager-webhook", "cert-manager-cainjector", "traefik", "postgres", "prometheus"}
 # Roles whose templates go to hosts and not to the API.
 HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
 
@@ -76,7 +76,7 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
     """A template that is never rendered is never checked."""
     text = yaml.safe_dump(rendering.documents)
     roles = {template.parents[1].name for template in ROOT.glob("roles/*/templates/*")} - HOST_ROLES
-    marks = {"cluster_base": "ResourceQuota", "service": "auth-migrate-"}
+    marks = {"cluster_base": "ResourceQuota", "cert_manager": "name: cert-manager-webhook", "service": "auth-migrate-"}
     assert [role for role in sorted(roles) if marks.get(role, f"app.kubernetes.io/name: {role}") not in text] == []
 
 
@@ -207,7 +207,7 @@ def test_ports_lead_somewhere(rendering: Rendering) -> None:
     for ingress in rendering.of_kind("Ingress"):
         assert ingress["spec"]["ingressClassName"] == "nginx"
         for rule in ingress["spec"]["rules"]:
-            for path in rule["http"]["paths"]:
+            for path in rule.get("http", {}).get("paths", []):
                 backend = path["backend"]["service"]
                 served = rendering.find("Service", ingress["metadata"]["namespace"], backend["name"])
                 assert served, where(ingress)

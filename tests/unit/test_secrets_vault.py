@@ -122,6 +122,25 @@ def test_the_ca_signs_the_ingress_certificate(store: Store) -> None:
     assert isinstance(key.curve, ec.SECP256R1)
 
 
+def test_a_ca_below_the_root_signs_servers_and_no_further_ca(store: Store) -> None:
+    below = {"name": "cluster_ca", "kind": "authority", "authority": "ca", "common_name": "test cluster CA"}
+    server = {"name": "server", "kind": "certificate", "authority": "cluster_ca", "domains": ["server.test"]}
+    ensure(store, WANTED, now=NOW)
+    later = NOW + datetime.timedelta(days=100)
+    content, created = ensure(store, [*WANTED, below, server], now=later)
+    assert created == ["cluster_ca", "server"]
+    root, authority, leaf = (
+        x509.load_pem_x509_certificate(content[f"{name}_certificate"].encode())
+        for name in ("ca", "cluster_ca", "server")
+    )
+    authority.verify_directly_issued_by(root)
+    assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    assert authority.not_valid_after_utc <= root.not_valid_after_utc
+    policy = x509.verification.PolicyBuilder().store(x509.verification.Store([root])).time(later)
+    chain = policy.build_server_verifier(x509.DNSName("server.test")).verify(leaf, [authority])
+    assert chain == [leaf, authority, root]
+
+
 @pytest.mark.parametrize(("days", "renewed"), [(366, []), (367, []), (368, ["ingress"]), (500, ["ingress"])])
 def test_a_certificate_is_renewed_thirty_days_before_its_end(store: Store, days: int, renewed: list[str]) -> None:
     before, _ = ensure(store, WANTED, now=NOW)

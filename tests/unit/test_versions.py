@@ -16,6 +16,7 @@ RECIPES = sorted(path.parent for path in ROOT.glob("*/recipes/*/recipe.yml")) + 
 )
 # The Go module whose version a recipe's go.mod pins.
 MODULES = {
+    "cert-manager": "github.com/cert-manager/cert-manager",
     "cni": "github.com/containernetworking/plugins",
     "containerd": "github.com/containerd/containerd/v2",
     "coredns": "github.com/coredns/coredns",
@@ -24,6 +25,7 @@ MODULES = {
     "kubernetes": "k8s.io/kubernetes",
     "local-path-provisioner": "github.com/rancher/local-path-provisioner",
     "metrics-server": "sigs.k8s.io/metrics-server",
+    "pebble": "github.com/letsencrypt/pebble/v2",
     "traefik": "github.com/traefik/traefik/v3",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -9,6 +10,8 @@ import socket
 import ssl
 import time
 import warnings
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import kubernetes
 import pytest
 from cluster_client import Pods
 from confinement import confined, confinements
+from controller import playbook
 from cryptography import x509
 from https_client import ask, secure
 
@@ -52,10 +56,21 @@ def test_who_does_not_know_the_ca_is_warned(address: str, domain: str) -> None:
         pass
 
 
-def test_it_presents_the_certificate_that_was_made_for_it(address: str, domain: str, secrets: dict[str, Any]) -> None:
-    with secure(address, domain, UNTRUSTED()) as connection:
-        presented = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
-    assert presented == x509.load_pem_x509_certificates(secrets["ingress_certificate"].encode())[0]
+def presented(address: str, name: str) -> x509.Certificate:
+    """Return the certificate that a node presents for a name, believed or not."""
+    with secure(address, name, UNTRUSTED()) as connection:
+        return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+
+
+def test_it_presents_the_certificate_that_its_issuer_made(
+    address: str, domain: str, pods: Pods, secrets: dict[str, Any]
+) -> None:
+    made = pods.core.read_namespaced_secret("public-certificate", "ingress-nginx").data["tls.crt"]
+    for name in (domain, f"demo.{domain}"):
+        assert presented(address, name) == x509.load_pem_x509_certificates(base64.b64decode(made))[0], name
+    # For what has none of its own, and until the issuer has made one, it has that of the secrets.
+    default = x509.load_pem_x509_certificates(secrets["ingress_certificate"].encode())[0]
+    assert presented(address, f"nobody.{domain}") == default
 
 
 def test_http_leads_to_https(address: str, domain: str) -> None:
@@ -91,6 +106,11 @@ def test_http_2_is_spoken(address: str, domain: str, state: Path) -> None:
     context.set_alpn_protocols(["h2", "http/1.1"])
     with secure(address, domain, context) as connection:
         assert connection.selected_alpn_protocol() == "h2"
+
+
+def test_browsers_are_told_to_stay_with_https(address: str, domain: str, trust: ssl.SSLContext) -> None:
+    for name in (domain, f"demo.{domain}"):
+        assert ask(address, name, "/", trust).headers["Strict-Transport-Security"] == "max-age=31536000", name
 
 
 def test_an_unknown_site_is_not_found(address: str, domain: str, trust: ssl.SSLContext) -> None:
@@ -167,3 +187,75 @@ def test_it_may_read_no_secret_of_the_data_stores(pods: Pods) -> None:
 
     assert [n for n in ("infrastructure", "auth", "image-storage", "kube-system") if allowed(n, "secrets")] == []
     assert allowed("api", "services")
+
+
+@pytest.fixture
+def asking(pods: Pods) -> Iterator[Any]:
+    """Return a function that makes an Ingress to `demo` with annotations that a service.yml can ask for."""
+    networking: Any = kubernetes.client.NetworkingV1Api(pods.api)
+    backend = {"service": {"name": "demo", "port": {"name": "http"}}}
+
+    def forget() -> None:
+        with contextlib.suppress(kubernetes.client.ApiException):
+            networking.delete_namespaced_ingress("molecule-traefik", "sre-app")
+
+    def make(host: str, **annotations: str) -> None:
+        named = {f"nginx.ingress.kubernetes.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
+        rule = {"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}
+        ingress = {
+            "metadata": {"name": "molecule-traefik", "annotations": named},
+            "spec": {"ingressClassName": "nginx", "tls": [{"hosts": [host]}], "rules": [rule]},
+        }
+        networking.create_namespaced_ingress("sre-app", ingress)
+
+    forget()
+    yield make
+    forget()
+
+
+def test_a_service_can_have_clients_come_back_to_their_pod(
+    asking: Any, pods: Pods, inventory: Any, domain: str, trust: ssl.SSLContext
+) -> None:
+    host, node = f"sticky.{domain}", inventory.address("agent-1")
+    asking(host, affinity="cookie", session_cookie_name="demo-pod", session_cookie_secure="true")
+    assert pods.eventually(lambda: ask(node, host, "/api/status", trust).status, 200) == 200
+    cookie = ask(node, host, "/api/status", trust).headers["Set-Cookie"]
+    assert cookie.startswith("demo-pod=")
+    assert "secure" in cookie.lower()
+
+
+def test_a_service_can_let_pages_of_other_sites_ask_it(
+    asking: Any, pods: Pods, inventory: Any, domain: str, trust: ssl.SSLContext
+) -> None:
+    host, node = f"cors.{domain}", inventory.address("agent-1")
+    asking(host, enable_cors="true", cors_allow_origin="https://a.test,https://b.test", cors_allow_credentials="false")
+    assert pods.eventually(lambda: ask(node, host, "/api/status", trust).status, 200) == 200
+
+    def allowed(origin: str) -> tuple[str | None, str | None]:
+        headers = ask(node, host, "/api/status", trust, headers={"Origin": origin}).headers
+        return headers.get("Access-Control-Allow-Origin"), headers.get("Access-Control-Allow-Credentials")
+
+    assert allowed("https://b.test") == ("https://b.test", None)
+    assert allowed("https://c.test") == (None, None)
+
+
+def test_limits_are_set_for_all_services_at_once(
+    pods: Pods, inventory: Any, domain: str, trust: ssl.SSLContext
+) -> None:
+    node, host = inventory.address("agent-1"), f"demo.{domain}"
+    limits = {"ingress_rate_limit": 5, "ingress_rate_burst": 10, "ingress_body_size": "64Ki"}
+    try:
+        run = playbook("site.yml", "--tags", "traefik", variables=limits)
+        assert run.code == 0, run.output
+        burst = Counter(ask(node, host, "/api/status", trust).status for _ in range(60))
+        assert set(burst) == {200, 429}
+        assert burst[200] >= 10
+        # Another node counts by itself.
+        other = inventory.address("agent-2")
+        large, small = ({"filler": "x" * size} for size in (128 * 1024, 1024))
+        assert ask(other, host, "/api/status", trust, content=large).status == 413
+        assert ask(other, host, "/api/status", trust, content=small).status not in (413, 429)
+    finally:
+        run = playbook("site.yml", "--tags", "traefik")
+    assert run.code == 0, run.output
+    assert {ask(node, host, "/api/status", trust).status for _ in range(60)} == {200}

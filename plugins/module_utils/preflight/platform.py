@@ -23,6 +23,7 @@ def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mist
     yield from domain_mistakes(lookup)
     yield from profile_mistakes(inventory, lookup)
     yield from memory_mistakes(lookup)
+    yield from issuer_mistakes(lookup)
     yield from service_mistakes(lookup, services)
 
 
@@ -119,6 +120,24 @@ def in_bytes(quantity: object) -> int | None:
     """Kubernetes' way to write an amount of memory; None for what the schema refuses."""
     match = re.fullmatch(r"([1-9][0-9]*)([KMGT])i", str(quantity))
     return int(match[1]) * 1024 ** (" KMGT".index(match[2])) if match else None
+
+
+def issuer_mistakes(lookup: Lookup) -> Iterator[Mistake]:
+    """The issuer of the certificate that users meet is declared."""
+    chosen, declared = lookup("ingress_certificate_issuer"), lookup("cert_manager_acme_issuers").value
+    items = declared if isinstance(declared, list) else []
+    known = ["platform-ca", *(str(item["name"]) for item in items if isinstance(item, dict) and "name" in item)]
+    if isinstance(chosen.value, str) and chosen.value and chosen.value not in known:
+        guess = closest(chosen.value, known, 0.6)
+        yield Mistake(
+            chosen.where,
+            "ingress_certificate_issuer",
+            show(chosen.value, ""),
+            f"{guess} (did you mean that?)"
+            if guess
+            else "platform-ca or the name of an issuer of cert_manager_acme_issuers",
+            guess or "platform-ca",
+        )
 
 
 def service_mistakes(lookup: Lookup, services: Path) -> Iterator[Mistake]:
