@@ -24,11 +24,11 @@ type Server struct {
 
 // connect believes the CA in caFile and no other; without one, those of the system.
 func connect(endpoint, caFile string, root Keys) (*Server, error) {
-	parsed, err := url.Parse(endpoint)
-	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
-		return nil, fmt.Errorf("endpoint: found %q, wanted a URL such as http://127.0.0.1:9000", endpoint)
+	host, secure, err := splitEndpoint(endpoint)
+	if err != nil {
+		return nil, err
 	}
-	s := &Server{host: parsed.Host, secure: parsed.Scheme == "https"}
+	s := &Server{host: host, secure: secure}
 	if s.transport, err = transport(s.secure, caFile); err != nil {
 		return nil, err
 	}
@@ -41,6 +41,14 @@ func connect(endpoint, caFile string, root Keys) (*Server, error) {
 		Transport: s.transport,
 	})
 	return s, err
+}
+
+func splitEndpoint(endpoint string) (host string, secure bool, err error) {
+	parsed, err := url.Parse(endpoint)
+	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
+		return "", false, fmt.Errorf("endpoint: found %q, wanted a URL such as http://127.0.0.1:9000", endpoint)
+	}
+	return parsed.Host, parsed.Scheme == "https", nil
 }
 
 func transport(secure bool, caFile string) (http.RoundTripper, error) {

@@ -5,109 +5,31 @@ from __future__ import annotations
 
 import secrets as random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_client import Client, Pods
 from confinement import confined, confinements
-from controller import Run, apply_role
 from leaks import leaked
-from secret_store import authority, certificate
+from minio_installation import Installation, user
+from object_store import ask
 
 NAMESPACE, OWN = "infrastructure", "molecule-minio-own"
 NAME = "app.kubernetes.io/name=minio"
 HOST = "minio.infrastructure.svc"
 ENDPOINT = f"{HOST}:9000"
 DENIED = "AccessDenied"
+Take = Callable[..., list[str]]
 
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
-
-
-def store(endpoint: str, ca: str, key: dict[str, str] | None, steps: list[list[str]]) -> list[str]:
-    """In the cluster: take steps with a key (none: as anybody); for each what it gave, or the code of the refusal."""
-    import io
-    import ssl
-
-    import minio
-    import urllib3
-
-    signed: dict[str, Any] = {"access_key": key["access_key"], "secret_key": key["secret_key"]} if key else {}
-    pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cadata=ca))
-    client = minio.Minio(endpoint=endpoint, secure=True, region="us-east-1", http_client=pool, **signed)
-
-    def take(step: str, *names: str) -> str:
-        if step == "list buckets":
-            return " ".join(sorted(bucket.name for bucket in client.list_buckets()))
-        if step == "make bucket":
-            client.make_bucket(bucket_name=names[0])
-        elif step == "remove bucket":
-            client.remove_bucket(bucket_name=names[0])
-        elif step == "list":
-            return " ".join(sorted(str(found.object_name) for found in client.list_objects(bucket_name=names[0])))
-        elif step == "put":
-            content = names[2].encode()
-            client.put_object(bucket_name=names[0], object_name=names[1], data=io.BytesIO(content), length=len(content))
-        elif step == "get":
-            answer = client.get_object(bucket_name=names[0], object_name=names[1])
-            with answer:
-                return answer.read().decode()
-        elif step == "remove":
-            client.remove_object(bucket_name=names[0], object_name=names[1])
-        elif step == "open to all":
-            rule = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},'
-            rule += f'"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{names[0]}/*"]}}]}}'
-            client.set_bucket_policy(bucket_name=names[0], policy=rule)
-        return "done"
-
-    answers = []
-    for step in steps:
-        try:
-            answers.append(take(*step))
-        except minio.error.S3Error as error:
-            answers.append(str(error.code))
-    return answers
-
-
-def ask(url: str, ca: str) -> tuple[int, str]:
-    """In the cluster: status and body of an answer over HTTP; -1 and the reason when there was none."""
-    import ssl
-    import urllib.error
-    import urllib.request
-
-    trust = ssl.create_default_context(cadata=ca or None)
-    try:
-        with urllib.request.urlopen(url, timeout=10, context=trust) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
-    except urllib.error.URLError as error:
-        return -1, type(error.reason).__name__
-
-
-@pytest.fixture(scope="session")
-def ca(state: Path) -> str:
-    """Return the certificate of the platform's CA."""
-    return (state / "ca.crt").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def take(client: Client, ca: str) -> Callable[..., list[str]]:
-    """Return a function that takes steps at the platform's MinIO with a key."""
-
-    def steps(key: dict[str, str] | None, *steps: list[str]) -> list[str]:
-        answers: list[str] = client.call(store, endpoint=ENDPOINT, ca=ca, key=key, steps=list(steps))
-        return answers
-
-    return steps
 
 
 # --- the platform's
 
 
 def test_a_service_keeps_reads_and_removes_objects_of_its_bucket(
-    take: Callable[..., list[str]], secrets: dict[str, Any], definitions: dict[str, Any]
+    take: Take, secrets: dict[str, Any], definitions: dict[str, Any]
 ) -> None:
     buckets = {name: service["bucket"] for name, service in definitions.items() if "bucket" in service}
     assert buckets
@@ -118,9 +40,7 @@ def test_a_service_keeps_reads_and_removes_objects_of_its_bucket(
         assert answers == ["done", text, "done", "NoSuchKey"]
 
 
-def test_a_service_sees_no_bucket_but_its_own(
-    take: Callable[..., list[str]], secrets: dict[str, Any], definitions: dict[str, Any]
-) -> None:
+def test_a_service_sees_no_bucket_but_its_own(take: Take, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
     root = {"access_key": secrets["minio_root_user"], "secret_key": secrets["minio_root_password"]}
     strange = f"molecule-{random.token_hex(4)}"
     take(root, ["make bucket", strange], ["put", strange, "a", "b"])
@@ -133,9 +53,7 @@ def test_a_service_sees_no_bucket_but_its_own(
         take(root, ["remove", strange, "a"], ["remove bucket", strange])
 
 
-def test_a_service_governs_nothing(
-    take: Callable[..., list[str]], secrets: dict[str, Any], definitions: dict[str, Any]
-) -> None:
+def test_a_service_governs_nothing(take: Take, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
     bucket = definitions["image"]["bucket"]
     steps = [["make bucket", "molecule-mine"], ["remove bucket", bucket], ["open to all", bucket]]
     answers = take(secrets["minio_keys"]["image"], *steps)
@@ -143,7 +61,7 @@ def test_a_service_governs_nothing(
 
 
 def test_who_has_no_key_or_a_wrong_one_is_refused(
-    take: Callable[..., list[str]], secrets: dict[str, Any], definitions: dict[str, Any]
+    take: Take, secrets: dict[str, Any], definitions: dict[str, Any]
 ) -> None:
     bucket = definitions["image"]["bucket"]
     steps = [["list buckets"], ["list", bucket], ["get", bucket, "any"], ["put", bucket, "a", "b"]]
@@ -198,60 +116,12 @@ def test_no_secret_is_in_its_specification(cluster: Any, secrets: dict[str, Any]
 # --- one of the test's own
 
 
-def user(name: str, **grants: str) -> dict[str, Any]:
-    """Return a user with keys of its own and what it may do in which buckets."""
-    wanted = [{"bucket": bucket, "access": access} for bucket, access in grants.items()]
-    return {"name": name, "access_key": random.token_hex(8), "secret_key": random.token_hex(20), "grants": wanted}
-
-
-class Installation:
-    """A second MinIO with the role's own defaults, and what was chosen for it."""
-
-    host = f"minio.{OWN}.svc"
-
-    def __init__(self, state: Path, image: str) -> None:
-        self.users = {"writer": user("writer", letters="write"), "reader": user("reader", letters="read")}
-        self.variables = {
-            "minio_kubeconfig": str(state / "kubeconfig"),
-            "minio_image": image,
-            "minio_namespace": OWN,
-            "minio_storage_size": "1Gi",
-            "minio_root_user": random.token_hex(8),
-            "minio_root_password": random.token_hex(20),
-            "minio_buckets": [{"name": "letters"}, {"name": "stamps"}],
-        }
-        self.renew()
-
-    def renew(self) -> None:
-        """Take a new CA and a certificate of it, made as the role secrets makes them."""
-        now = datetime.now(UTC)
-        made = authority("ca", "a CA of the tests", now)
-        made |= certificate(made, {"name": "minio", "authority": "ca", "domains": [self.host]}, now)
-        self.ca = str(made["ca_certificate"])
-        self.variables |= {
-            "minio_ca_certificate": self.ca,
-            "minio_certificate": made["minio_certificate"],
-            "minio_certificate_key": made["minio_key"],
-        }
-
-    def apply(self, *arguments: str, **variables: Any) -> Run:
-        users = list(self.users.values())
-        return apply_role("minio", *arguments, variables={**self.variables, "minio_users": users, **variables})
-
-    def steps(self, client: Client, name: str, *steps: list[str]) -> list[str]:
-        return self.take(client, self.users[name], *steps)
-
-    def take(self, client: Client, key: dict[str, str], *steps: list[str]) -> list[str]:
-        found: list[str] = client.call(store, endpoint=f"{self.host}:9000", ca=self.ca, key=key, steps=list(steps))
-        return found
-
-
 @pytest.fixture(scope="module")
 def own(pods: Pods, state: Path) -> Iterator[Installation]:
     """Return a second installation, made from nothing."""
     image = pods.core.read_namespaced_pod("minio-0", NAMESPACE).spec.containers[0].image
     with pods.namespace(OWN):
-        installation = Installation(state, image)
+        installation = Installation(OWN, state, image)
         check = installation.apply("--check")
         assert check.code == 0, check.output
         assert pods.core.list_namespaced_service(OWN).items == []
