@@ -26,7 +26,7 @@ class Installation:
         self.host = f"minio.{namespace}.svc"
         self.members = f"*.minio-members.{namespace}.svc.cluster.local"
         self.users = {"writer": user("writer", letters="write"), "reader": user("reader", letters="read")}
-        self.variables = {
+        self.variables: dict[str, Any] = {
             "minio_kubeconfig": str(state / "kubeconfig"),
             "minio_image": image,
             "minio_namespace": namespace,
