@@ -36,7 +36,7 @@ def test_over_tls(platform: Platform, tls_store: ObjectStore, user: User) -> Non
         answer = client.get(f"/images/{name}", headers=user.headers)
         assert hashlib.sha256(answer.content).digest() == hashlib.sha256(picture).digest()
         assert client.get(f"/images/{name}/160", headers=user.headers).status_code == 200
-        assert client.get("/health").json()["checks"]["storage"]["status"] == "up"
+        assert client.get("/health").json()["checks"]["storage"]["status"] == "ok"
         assert client.delete(f"/images/{name}", headers=user.headers).status_code == 204
 
 
