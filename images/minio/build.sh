@@ -7,9 +7,9 @@ set -euo pipefail
 constants=github.com/minio/minio/cmd
 go_build minio github.com/minio/minio \
   "-X $constants.Version=${VERSION}T00:00:00Z -X $constants.ReleaseTag=RELEASE.${VERSION}T00-00-00Z"
-go_build root/usr/bin/minio-ensure ./minio-ensure
+go_build minio-ensure ./minio-ensure
 
-install -D -m 0755 "$OUT/minio" root/usr/bin/minio
+install -D -m 0755 -t root/usr/bin "$OUT/minio" "$OUT/minio-ensure"
 install -D -m 0644 "$("$PYTHON" -m certifi)" root/etc/ssl/certs/ca-certificates.crt
 install -d root/etc
 printf 'root:x:0:0:root:/:/sbin/nologin\nminio:x:10002:10002:minio:/tmp:/sbin/nologin\n' >root/etc/passwd

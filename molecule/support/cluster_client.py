@@ -123,9 +123,9 @@ class Pods:
         raise AssertionError(f"pod {namespace}/{pod} is not ready after {READY_SECONDS} s: {found and found.status}")
 
     @staticmethod
-    def eventually(look: Callable[[], Any], wanted: Any) -> Any:
+    def eventually(look: Callable[[], Any], wanted: Any, seconds: float = READY_SECONDS) -> Any:
         """Look until what is wanted is seen, and return what was seen last."""
-        limit = time.monotonic() + READY_SECONDS
+        limit = time.monotonic() + seconds
         while (seen := look()) != wanted and time.monotonic() < limit:
             time.sleep(1)
         return seen

@@ -47,6 +47,9 @@ def minio(render: Any, **variables: Any) -> list[dict[str, Any]]:
         "minio_image": "slipway.local/minio:test",
         "minio_root_user": "test-user",
         "minio_root_password": "test-root",
+        "minio_certificate": "test-certificate",
+        "minio_certificate_key": "test-key",
+        "minio_ca_certificate": "test-ca",
         "minio_users": USERS,
     }
     return list(render("minio", *MINIO, **given | variables))
@@ -180,5 +183,15 @@ def test_a_changed_setting_restarts_nobody(render: Any) -> None:
 
 def test_four_minios_name_the_drives_of_all(render: Any) -> None:
     pod = pick(minio(render, minio_members=4), "StatefulSet", "minio")["spec"]["template"]["spec"]
-    drives = "http://minio-{0...3}.minio-members.infrastructure.svc.cluster.local:9000/data/store"
+    drives = "https://minio-{0...3}.minio-members.infrastructure.svc.cluster.local:9000/data/store"
     assert pod["containers"][0]["args"][-1] == drives
+
+
+def test_a_minio_speaks_tls_only_and_restarts_for_a_new_certificate(render: Any) -> None:
+    before, after = minio(render), minio(render, minio_certificate="another")
+    pod = pick(before, "StatefulSet", "minio")["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    assert container["args"][1:3] == ["--certs-dir", "/run/secrets/minio-tls"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+    assert pod != pick(after, "StatefulSet", "minio")["spec"]["template"]

@@ -22,6 +22,16 @@ type Declaration struct {
 type Bucket struct {
 	Name       string `json:"name"`
 	Versioning bool   `json:"versioning"`
+	// NoncurrentDays is how long overwritten and deleted objects stay; 0 keeps them.
+	NoncurrentDays int          `json:"noncurrent_days"`
+	Replication    *Replication `json:"replication"`
+}
+
+// Replication copies a bucket's objects to a bucket of another server, which has to be there with versioning.
+type Replication struct {
+	Endpoint string `json:"endpoint"` // URL, such as https://10.0.0.31:9000
+	Bucket   string `json:"bucket"`
+	Keys     string `json:"keys"` // the user there: <secrets directory>/<keys>.access_key and .secret_key
 }
 
 // User is one application. Its access key may change; its name ties the keys of all times together.
@@ -33,7 +43,7 @@ type User struct {
 // Grant opens one bucket to a user.
 type Grant struct {
 	Bucket string `json:"bucket"`
-	Access string `json:"access"` // read | write
+	Access string `json:"access"` // read | write | replicate
 }
 
 var (
@@ -61,6 +71,9 @@ func (d Declaration) validate() error {
 			return fmt.Errorf("buckets[%d].name: %q is declared twice", i, b.Name)
 		}
 		buckets[b.Name] = true
+		if err := b.validate(fmt.Sprintf("buckets[%d]", i)); err != nil {
+			return err
+		}
 	}
 	users := map[string]bool{}
 	for i, u := range d.Users {
@@ -76,10 +89,32 @@ func (d Declaration) validate() error {
 			if !buckets[g.Bucket] {
 				return fmt.Errorf("%s.bucket: found %q, wanted one of the declared buckets", where, g.Bucket)
 			}
-			if g.Access != "read" && g.Access != "write" {
-				return fmt.Errorf("%s.access: found %q, wanted \"read\" or \"write\"", where, g.Access)
+			if _, known := bucketActions[g.Access]; !known {
+				return fmt.Errorf("%s.access: found %q, wanted \"read\", \"write\" or \"replicate\"", where, g.Access)
 			}
 		}
+	}
+	return nil
+}
+
+func (b Bucket) validate(where string) error {
+	if b.NoncurrentDays < 0 {
+		return fmt.Errorf("%s.noncurrent_days: found %d, wanted 0 or more", where, b.NoncurrentDays)
+	}
+	if (b.NoncurrentDays > 0 || b.Replication != nil) && !b.Versioning {
+		return fmt.Errorf("%s.versioning: found false, wanted true for noncurrent_days and replication", where)
+	}
+	if b.Replication == nil {
+		return nil
+	}
+	if _, _, err := splitEndpoint(b.Replication.Endpoint); err != nil {
+		return fmt.Errorf("%s.replication.%w", where, err)
+	}
+	if !bucketName.MatchString(b.Replication.Bucket) {
+		return fmt.Errorf("%s.replication.bucket: found %q, wanted a bucket name such as \"images\"", where, b.Replication.Bucket)
+	}
+	if !userName.MatchString(b.Replication.Keys) {
+		return fmt.Errorf("%s.replication.keys: found %q, wanted the name of keys such as \"second-site\"", where, b.Replication.Keys)
 	}
 	return nil
 }

@@ -12,7 +12,10 @@ func TestDeclarationMistakesAreNamed(t *testing.T) {
 		`{"bukets":[]}`:               `unknown field "bukets"`,
 		`{"users":[{"name":"../x"}]}`: `users[0].name: found "../x"`,
 		`{"users":[{"name":"image","grants":[{"bucket":"images"}]}]}`:                          `wanted one of the declared buckets`,
-		`{"buckets":[{"name":"abc"}],"users":[{"name":"i","grants":[{"bucket":"abc"}]}]}`:      `wanted "read" or "write"`,
+		`{"buckets":[{"name":"abc"}],"users":[{"name":"i","grants":[{"bucket":"abc"}]}]}`:      `wanted "read", "write" or "replicate"`,
+		`{"buckets":[{"name":"abc","noncurrent_days":-1}]}`:                                    `noncurrent_days: found -1`,
+		`{"buckets":[{"name":"abc","noncurrent_days":7}]}`:                                     `buckets[0].versioning: found false`,
+		`{"buckets":[{"name":"abc","versioning":true,"replication":{"endpoint":"there"}}]}`:    `buckets[0].replication.endpoint: found "there"`,
 		`{"buckets":[{"name":"abc"}],"users":[{"name":"i"},{"name":"i"}]}`:                     `users[1].name: "i" is declared twice`,
 		`{"buckets":[{"name":"images"}],"users":[{"name":"image","grants":[{"access":"w"}]}]}`: `users[0].grants[0].bucket`,
 	} {

@@ -35,7 +35,8 @@ func main() {
 func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Writer) error {
 	flags := flag.NewFlagSet("minio-ensure", flag.ContinueOnError)
 	var (
-		endpoint     = flags.String("endpoint", "http://127.0.0.1:9000", "URL of the server; SSL_CERT_FILE names the CA for https")
+		endpoint     = flags.String("endpoint", "http://127.0.0.1:9000", "URL of the server")
+		caFile       = flags.String("ca-file", "", "file with the certificate of the CA that is believed for https, in PEM form")
 		declaration  = flags.String("declaration", "-", "the declaration as JSON text; - reads it from standard input")
 		secrets      = flags.String("secrets", "/run/secrets/minio-users", "directory with <user>.access_key and <user>.secret_key")
 		revision     = flags.String("revision", "", "what the file revision in -secrets has to say, else the exit code is 75")
@@ -65,7 +66,7 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 	if root.Secret, err = readSecret(*rootPassword); err != nil {
 		return fmt.Errorf("root password: %w", err)
 	}
-	server, err := connect(*endpoint, root)
+	server, err := connect(*endpoint, *caFile, root)
 	if err != nil {
 		return err
 	}

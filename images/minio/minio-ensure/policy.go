@@ -23,12 +23,22 @@ var (
 	bucketActions = map[string][]string{
 		"read":  {"s3:GetBucketLocation", "s3:ListBucket"},
 		"write": {"s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"},
+		"replicate": {
+			"s3:GetBucketLocation", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning",
+			"s3:GetEncryptionConfiguration", "s3:GetReplicationConfiguration", "s3:ListBucket",
+			"s3:ListBucketMultipartUploads", "s3:ListBucketVersions",
+		},
 	}
 	objectActions = map[string][]string{
 		"read": {"s3:GetObject"},
 		"write": {
 			"s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject",
 			"s3:ListMultipartUploadParts", "s3:PutObject",
+		},
+		"replicate": {
+			"s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion",
+			"s3:GetObjectVersionTagging", "s3:ListMultipartUploadParts", "s3:PutObject", "s3:ReplicateDelete",
+			"s3:ReplicateObject", "s3:ReplicateTags",
 		},
 	}
 )

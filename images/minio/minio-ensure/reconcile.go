@@ -21,8 +21,10 @@ type reconciler struct {
 
 func (r reconciler) ensure(ctx context.Context, wanted Declaration) error {
 	for _, b := range wanted.Buckets {
-		if err := r.bucket(ctx, b); err != nil {
-			return fmt.Errorf("bucket %s: %w", b.Name, err)
+		for _, step := range []func(context.Context, Bucket) error{r.bucket, r.lifecycle, r.replication} {
+			if err := step(ctx, b); err != nil {
+				return fmt.Errorf("bucket %s: %w", b.Name, err)
+			}
 		}
 	}
 	current := map[string]string{} // access key -> policy

@@ -4,131 +4,102 @@ installation, in a namespace of its own."""
 from __future__ import annotations
 
 import secrets as random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_client import Client, Pods
 from confinement import confined, confinements
-from controller import Run, apply_role
 from leaks import leaked
+from minio_installation import Installation, user
+from object_store import ask
 
 NAMESPACE, OWN = "infrastructure", "molecule-minio-own"
 NAME = "app.kubernetes.io/name=minio"
-ENDPOINT = "minio.infrastructure.svc:9000"
+HOST = "minio.infrastructure.svc"
+ENDPOINT = f"{HOST}:9000"
 DENIED = "AccessDenied"
+Take = Callable[..., list[str]]
 
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
-
-
-def store(endpoint: str, key: dict[str, str] | None, steps: list[list[str]]) -> list[str]:
-    """In the cluster: take steps with a key (none: as anybody); for each what it gave, or the code of the refusal."""
-    import io
-
-    import minio
-
-    signed: dict[str, Any] = {"access_key": key["access_key"], "secret_key": key["secret_key"]} if key else {}
-    client = minio.Minio(endpoint=endpoint, secure=False, region="us-east-1", **signed)
-
-    def take(step: str, *names: str) -> str:
-        if step == "list buckets":
-            return " ".join(sorted(bucket.name for bucket in client.list_buckets()))
-        if step == "make bucket":
-            client.make_bucket(bucket_name=names[0])
-        elif step == "remove bucket":
-            client.remove_bucket(bucket_name=names[0])
-        elif step == "list":
-            return " ".join(sorted(str(found.object_name) for found in client.list_objects(bucket_name=names[0])))
-        elif step == "put":
-            content = names[2].encode()
-            client.put_object(bucket_name=names[0], object_name=names[1], data=io.BytesIO(content), length=len(content))
-        elif step == "get":
-            answer = client.get_object(bucket_name=names[0], object_name=names[1])
-            with answer:
-                return answer.read().decode()
-        elif step == "remove":
-            client.remove_object(bucket_name=names[0], object_name=names[1])
-        elif step == "open to all":
-            rule = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},'
-            rule += f'"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{names[0]}/*"]}}]}}'
-            client.set_bucket_policy(bucket_name=names[0], policy=rule)
-        return "done"
-
-    answers = []
-    for step in steps:
-        try:
-            answers.append(take(*step))
-        except minio.error.S3Error as error:
-            answers.append(str(error.code))
-    return answers
-
-
-def ask(url: str) -> tuple[int, str]:
-    """In the cluster: status and body of an answer over HTTP."""
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
 
 
 # --- the platform's
 
 
 def test_a_service_keeps_reads_and_removes_objects_of_its_bucket(
-    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
+    take: Take, secrets: dict[str, Any], definitions: dict[str, Any]
 ) -> None:
     buckets = {name: service["bucket"] for name, service in definitions.items() if "bucket" in service}
     assert buckets
     for service, bucket in buckets.items():
         name, text = f"molecule-{random.token_hex(8)}", random.token_hex(32)
         steps = [["put", bucket, name, text], ["get", bucket, name], ["remove", bucket, name], ["get", bucket, name]]
-        answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"][service], steps=steps)
+        answers = take(secrets["minio_keys"][service], *steps)
         assert answers == ["done", text, "done", "NoSuchKey"]
 
 
-def test_a_service_sees_no_bucket_but_its_own(
-    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
-) -> None:
+def test_a_service_sees_no_bucket_but_its_own(take: Take, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
     root = {"access_key": secrets["minio_root_user"], "secret_key": secrets["minio_root_password"]}
     strange = f"molecule-{random.token_hex(4)}"
-    client.call(store, endpoint=ENDPOINT, key=root, steps=[["make bucket", strange], ["put", strange, "a", "b"]])
+    take(root, ["make bucket", strange], ["put", strange, "a", "b"])
     try:
         steps = [["list buckets"], ["list", strange], ["get", strange, "a"], ["put", strange, "c", "d"]]
-        answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"]["image"], steps=steps)
+        answers = take(secrets["minio_keys"]["image"], *steps)
         assert answers[0] in (definitions["image"]["bucket"], DENIED)
         assert answers[1:] == [DENIED, DENIED, DENIED]
     finally:
-        client.call(store, endpoint=ENDPOINT, key=root, steps=[["remove", strange, "a"], ["remove bucket", strange]])
+        take(root, ["remove", strange, "a"], ["remove bucket", strange])
 
 
-def test_a_service_governs_nothing(client: Client, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
+def test_a_service_governs_nothing(take: Take, secrets: dict[str, Any], definitions: dict[str, Any]) -> None:
     bucket = definitions["image"]["bucket"]
     steps = [["make bucket", "molecule-mine"], ["remove bucket", bucket], ["open to all", bucket]]
-    answers = client.call(store, endpoint=ENDPOINT, key=secrets["minio_keys"]["image"], steps=steps)
+    answers = take(secrets["minio_keys"]["image"], *steps)
     assert answers == [DENIED, DENIED, DENIED]
 
 
 def test_who_has_no_key_or_a_wrong_one_is_refused(
-    client: Client, secrets: dict[str, Any], definitions: dict[str, Any]
+    take: Take, secrets: dict[str, Any], definitions: dict[str, Any]
 ) -> None:
     bucket = definitions["image"]["bucket"]
     steps = [["list buckets"], ["list", bucket], ["get", bucket, "any"], ["put", bucket, "a", "b"]]
-    assert client.call(store, endpoint=ENDPOINT, key=None, steps=steps) == [DENIED] * 4
+    assert take(None, *steps) == [DENIED] * 4
     wrong = secrets["minio_keys"]["image"] | {"secret_key": "x" * 40}
-    assert client.call(store, endpoint=ENDPOINT, key=wrong, steps=steps[1:2]) == ["SignatureDoesNotMatch"]
+    assert take(wrong, steps[1]) == ["SignatureDoesNotMatch"]
     default = {"access_key": "minioadmin", "secret_key": "minioadmin"}
-    assert client.call(store, endpoint=ENDPOINT, key=default, steps=steps[:1]) == ["InvalidAccessKeyId"]
+    assert take(default, steps[0]) == ["InvalidAccessKeyId"]
 
 
-def test_it_answers_health_checks_and_has_a_console(client: Client) -> None:
-    assert client.call(ask, url=f"http://{ENDPOINT}/minio/health/live")[0] == 200
-    assert client.call(ask, url=f"http://{ENDPOINT}/minio/health/ready")[0] == 200
-    status, _ = client.call(ask, url="http://minio.infrastructure.svc:9001/")
+def test_it_answers_health_checks_and_has_a_console(client: Client, ca: str) -> None:
+    for url in (f"https://{ENDPOINT}/minio/health/live", f"https://{ENDPOINT}/minio/health/ready"):
+        assert client.call(ask, url=url, ca=ca)[0] == 200
+    assert client.call(ask, url=f"https://{HOST}:9001/", ca=ca)[0] == 200
+
+
+def test_its_certificate_is_of_the_platforms_ca_for_its_names(client: Client, ca: str) -> None:
+    path = "9000/minio/health/live"
+    for name in (HOST, f"{HOST}.cluster.local", "minio-0.minio-members.infrastructure.svc.cluster.local"):
+        assert client.call(ask, url=f"https://{name}:{path}", ca=ca)[0] == 200, name
+    # A name that leads there and is not its own; and a CA that is not the platform's.
+    for name, believed in (("minio.infrastructure", ca), (HOST, "")):
+        assert client.call(ask, url=f"https://{name}:{path}", ca=believed) == [-1, "SSLCertVerificationError"], name
+
+
+def test_without_tls_it_says_nothing(client: Client, ca: str) -> None:
+    for port in (9000, 9001):
+        status, body = client.call(ask, url=f"http://{HOST}:{port}/minio/health/live", ca=ca)
+        assert (status, "HTTPS server" in body or "HTTP request to an HTTPS" in body) == (400, True), body
+
+
+def test_it_tells_prometheus_how_it_is_and_nothing_of_its_objects(client: Client, ca: str) -> None:
+    status, body = client.call(ask, url=f"https://{ENDPOINT}/minio/v2/metrics/cluster", ca=ca)
     assert status == 200
+    samples = dict(line.rsplit(" ", 1) for line in body.splitlines() if line and line[0] != "#")
+    [online] = [value for name, value in samples.items() if name.startswith("minio_cluster_drive_online_total")]
+    assert float(online) == 1
+    assert "originals/" not in body
 
 
 def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
@@ -145,51 +116,20 @@ def test_no_secret_is_in_its_specification(cluster: Any, secrets: dict[str, Any]
 # --- one of the test's own
 
 
-def user(name: str, **grants: str) -> dict[str, Any]:
-    """Return a user with keys of its own and what it may do in which buckets."""
-    wanted = [{"bucket": bucket, "access": access} for bucket, access in grants.items()]
-    return {"name": name, "access_key": random.token_hex(8), "secret_key": random.token_hex(20), "grants": wanted}
-
-
-class Installation:
-    """A second MinIO with the role's own defaults, and what was chosen for it."""
-
-    endpoint = f"minio.{OWN}.svc:9000"
-
-    def __init__(self, state: Any, image: str) -> None:
-        self.users = {"writer": user("writer", letters="write"), "reader": user("reader", letters="read")}
-        self.variables = {
-            "minio_kubeconfig": str(state / "kubeconfig"),
-            "minio_image": image,
-            "minio_namespace": OWN,
-            "minio_storage_size": "1Gi",
-            "minio_root_user": random.token_hex(8),
-            "minio_root_password": random.token_hex(20),
-            "minio_buckets": [{"name": "letters"}, {"name": "stamps"}],
-        }
-
-    def apply(self, *arguments: str, **variables: Any) -> Run:
-        users = list(self.users.values())
-        return apply_role("minio", *arguments, variables={**self.variables, "minio_users": users, **variables})
-
-    def steps(self, client: Client, name: str, *steps: list[str]) -> list[str]:
-        found: list[str] = client.call(store, endpoint=self.endpoint, key=self.users[name], steps=list(steps))
-        return found
-
-
 @pytest.fixture(scope="module")
-def own(pods: Pods, state: Any) -> Iterator[Installation]:
+def own(pods: Pods, state: Path) -> Iterator[Installation]:
     """Return a second installation, made from nothing."""
     image = pods.core.read_namespaced_pod("minio-0", NAMESPACE).spec.containers[0].image
     with pods.namespace(OWN):
-        installation = Installation(state, image)
+        installation = Installation(OWN, state, image)
         check = installation.apply("--check")
         assert check.code == 0, check.output
         assert pods.core.list_namespaced_service(OWN).items == []
         run = installation.apply()
         assert run.code == 0, run.output
         hidden = {name: one["secret_key"] for name, one in installation.users.items()}
-        assert leaked(hidden | {"root": installation.variables["minio_root_password"]}, run.output) == []
+        hidden |= {name: installation.variables[f"minio_{name}"] for name in ("root_password", "certificate_key")}
+        assert leaked(hidden, run.output) == []
         yield installation
 
 
@@ -228,7 +168,18 @@ def test_a_new_key_takes_the_place_of_the_old_one_and_an_undeclared_user_goes(
     assert run.changed > 0
     assert own.steps(client, "writer", ["get", "letters", "kept"]) == ["for ever"]
     for old in before.values():
-        assert client.call(store, endpoint=own.endpoint, key=old, steps=[["list", "letters"]]) == ["InvalidAccessKeyId"]
+        assert own.take(client, old, ["list", "letters"]) == ["InvalidAccessKeyId"]
+
+
+def test_a_new_certificate_reaches_the_running_server(own: Installation, client: Client, pods: Pods) -> None:
+    old = own.ca
+    own.renew()
+    run = own.apply()
+    assert run.code == 0, run.output
+    get = ["get", "letters", "kept"]
+    assert pods.eventually(lambda: own.steps(client, "writer", get), ["for ever"]) == ["for ever"]
+    url = f"https://{own.host}:9000/minio/health/live"
+    assert client.call(ask, url=url, ca=old) == [-1, "SSLCertVerificationError"]
 
 
 def test_uninstalled_with_its_data_nothing_is_left(own: Installation, pods: Pods) -> None:

@@ -12,6 +12,8 @@ from .mistake import Mistake, show
 from .names import closest
 
 CLUSTER, SERVER, AGENT = "k3s_cluster", "server", "agent"
+# A host outside of the cluster, for backups and copies.
+SECOND_SITE = "second_site"
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # RFC 5737 and RFC 3849: never somebody's own host, so a value from there was not edited.
 EXAMPLE_NETWORKS = [
@@ -39,10 +41,16 @@ class Inventory:
     def place(self, name: str) -> str:
         return self.places.get(name, self.source)
 
-    def hosts(self) -> list[str]:
+    def cluster(self) -> list[str]:
         """The cluster's hosts, each once, in the order of the inventory."""
-        names = [name for group in (CLUSTER, SERVER, AGENT) for name in self.groups.get(group, [])]
-        return list(dict.fromkeys(names))
+        return self._of(CLUSTER, SERVER, AGENT)
+
+    def hosts(self) -> list[str]:
+        """The cluster's hosts and that of the second site."""
+        return self._of(CLUSTER, SERVER, AGENT, SECOND_SITE)
+
+    def _of(self, *groups: str) -> list[str]:
+        return list(dict.fromkeys(name for group in groups for name in self.groups.get(group, [])))
 
     def addresses(self) -> dict[str, Address]:
         """Hosts that are given by address; one given by name is left to DNS."""
@@ -104,6 +112,24 @@ def group_mistakes(inventory: Inventory) -> Iterator[Mistake]:
                 "each host in one of the two",
                 f"{host} in {SERVER} alone (servers run workloads too)",
             )
+    outside = groups.get(SECOND_SITE, [])
+    for host in outside:
+        if host in groups.get(CLUSTER, []) or host in servers or host in agents:
+            yield Mistake(
+                inventory.place(SECOND_SITE),
+                host,
+                f"it in {SECOND_SITE} and in the cluster",
+                "a host outside of the cluster: what is on it has to outlive the cluster",
+                f"{SECOND_SITE}: {{hosts: {{backup-1: {{ansible_host: 10.20.0.31}}}}}}",
+            )
+    if len(outside) > 1:
+        yield Mistake(
+            inventory.place(SECOND_SITE),
+            SECOND_SITE,
+            f"{len(outside)} hosts",
+            "one host, or none",
+            f"{outside[0]} alone",
+        )
     if servers and len(servers) % 2 == 0:
         yield Mistake(
             inventory.place(SERVER),

@@ -78,7 +78,7 @@ def domain_mistakes(lookup: Lookup) -> Iterator[Mistake]:
 
 
 def profile_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
-    servers, hosts = len(inventory.groups.get(SERVER, [])), len(inventory.hosts())
+    servers, hosts = len(inventory.groups.get(SERVER, [])), len(inventory.cluster())
     profile = lookup("platform_profile")
     if profile.value == "ha" and 0 < servers < 3:
         yield Mistake(

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import tempfile
 import urllib.error
@@ -12,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import urllib3
 from minio import Minio
 
+from slipway_testing.certificates import Authority
 from slipway_testing.processes import free_port, stop, wait_until
 
 
@@ -22,14 +25,24 @@ class ObjectStore:
     address: str
     access_key: str
     secret_key: str
+    # The CA of its certificate; without one it speaks no TLS.
+    ca: Path | None = None
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'https' if self.ca else 'http'}://{self.address}"
 
     @property
     def client(self) -> Minio:
-        return Minio(self.address, self.access_key, self.secret_key, secure=False, region="us-east-1")
+        pool = urllib3.PoolManager(ca_certs=str(self.ca)) if self.ca else None
+        return Minio(
+            self.address,
+            self.access_key,
+            self.secret_key,
+            secure=self.ca is not None,
+            region="us-east-1",
+            http_client=pool,
+        )
 
     def keys(self, bucket: str) -> set[str]:
         return {str(entry.object_name) for entry in self.client.list_objects(bucket, recursive=True)}
@@ -51,10 +64,17 @@ def binary() -> Path:
 
 
 @contextmanager
-def running_minio() -> Iterator[ObjectStore]:
+def running_minio(*, tls: bool = False) -> Iterator[ObjectStore]:
+    """A server of its own; with `tls` it speaks nothing else, with a certificate for its address of a CA of its own."""
     server = binary()
     directory = Path(tempfile.mkdtemp(prefix="slipway-minio-"))
-    store = ObjectStore(f"127.0.0.1:{free_port()}", "test-root", secrets.token_hex(16))
+    authority = Authority(directory) if tls else None
+    if authority is not None:
+        certificate, key = authority.issue("127.0.0.1")
+        certificate.rename(directory / "public.crt")
+        key.rename(directory / "private.key")
+    address, password = f"127.0.0.1:{free_port()}", secrets.token_hex(16)
+    store = ObjectStore(address, "test-root", password, authority.file if authority else None)
     log = directory / "log"
     environment = {
         "HOME": str(directory),
@@ -68,7 +88,16 @@ def running_minio() -> Iterator[ObjectStore]:
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [str(server), "server", "--quiet", "--address", store.address, str(directory / "data")],
+                [
+                    str(server),
+                    "server",
+                    "--quiet",
+                    "--certs-dir",
+                    str(directory),
+                    "--address",
+                    store.address,
+                    str(directory / "data"),
+                ],
                 env=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -84,7 +113,8 @@ def running_minio() -> Iterator[ObjectStore]:
 
 def _answers(store: ObjectStore) -> bool:
     try:
-        with urllib.request.urlopen(f"{store.url}/minio/health/cluster", timeout=1) as answer:
+        trust = ssl.create_default_context(cafile=store.ca) if store.ca else None
+        with urllib.request.urlopen(f"{store.url}/minio/health/cluster", timeout=1, context=trust) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

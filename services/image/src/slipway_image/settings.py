@@ -13,7 +13,7 @@ class Settings(DatabaseSettings, RedisSettings, TokenSettings):
         "api", description="services, separated by commas, or nothing: then nobody is asked which", examples=["api"]
     )
     s3_endpoint: AnyHttpUrl = Field(
-        description="the URL of the object store", examples=["http://minio.infrastructure.svc:9000"]
+        description="the URL of the object store", examples=["https://minio.infrastructure.svc:9000"]
     )
     s3_bucket: str = Field(min_length=3, max_length=63, description="the name of a bucket", examples=["images"])
     # Given, or the client would ask the store for it first.

@@ -191,6 +191,7 @@ def _pool(settings: Settings, connections: int) -> urllib3.PoolManager:
         maxsize=connections,
         block=True,
         blocksize=CHUNK,
+        ssl_context=settings.trust_public(),
         timeout=urllib3.Timeout(connect=settings.s3_connect_timeout, read=settings.s3_read_timeout),
         # All calls here can be repeated: keys are never written twice with different content. Once more after a
         # broken connection, which may just have been an old one; a store that hangs is not waited for any longer.

@@ -108,6 +108,13 @@ class ServiceSettings(BaseSettings):
         """Whom clients of data stores believe: the CA of PLATFORM_CA_FILE and no other, or without it the system's."""
         return ssl.create_default_context(cafile=self.platform_ca_file)
 
+    def trust_public(self) -> ssl.SSLContext:
+        """For what may be the platform's or somebody else's: those of the system, and the CA of PLATFORM_CA_FILE."""
+        context = ssl.create_default_context()
+        if self.platform_ca_file is not None:
+            context.load_verify_locations(self.platform_ca_file)
+        return context
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read environment and secret files; raise SettingsError with all mistakes at once."""

@@ -1,0 +1,111 @@
+"""Four members with a drive each, whose objects are copied to a store elsewhere; in namespaces of the test's own."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets as random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_client import Client, Pods
+from minio_installation import Installation, user
+from object_store import ask
+
+FOUR, AWAY = "molecule-minio-four", "molecule-minio-away"
+NAME = "app.kubernetes.io/name=minio"
+SMALL = {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+# Larger than what MinIO keeps beside an object's metadata.
+SIZE = 600_000
+
+pytestmark = [pytest.mark.explain(FOUR), pytest.mark.explain(AWAY)]
+
+
+@pytest.fixture(scope="module")
+def sites(pods: Pods, state: Path) -> Iterator[tuple[Installation, Installation]]:
+    """Return the four, and the store that they copy to."""
+    image = pods.core.read_namespaced_pod("minio-0", "infrastructure").spec.containers[0].image
+    with pods.namespace(AWAY), pods.namespace(FOUR):
+        away, four = Installation(AWAY, state, image), Installation(FOUR, state, image)
+        four.renew(away.authority)
+        copier = user("copier", letters="replicate")
+        away.users = {"copier": copier}
+        away.variables |= {"minio_buckets": [{"name": "letters", "versioning": True}], "minio_resources": SMALL}
+        four.users = {"writer": user("writer", letters="write")}
+        copied = {"endpoint": f"https://{away.host}:9000", "bucket": "letters", "keys": "away"}
+        bucket = {"name": "letters", "versioning": True, "noncurrent_days": 7, "replication": copied}
+        keys = {name: copier[name] for name in ("access_key", "secret_key")}
+        four.variables |= {
+            "minio_members": 4,
+            "minio_resources": SMALL,
+            "minio_buckets": [bucket],
+            "minio_replication_keys": [{"name": "away", **keys}],
+        }
+        for site in (away, four):
+            run = site.apply()
+            assert run.code == 0, run.output
+        yield four, away
+
+
+def test_a_second_run_changes_nothing(sites: tuple[Installation, Installation]) -> None:
+    run = sites[0].apply()
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def healed(client: Client, four: Installation) -> float:
+    """Return how many objects the members have put right, as they tell Prometheus."""
+    total = 0.0
+    for member in range(4):
+        host = f"minio-{member}.minio-members.{FOUR}.svc.cluster.local"
+        _, body = client.call(ask, url=f"https://{host}:9000/minio/v2/metrics/node", ca=four.ca)
+        lines = (line.rsplit(" ", 1) for line in body.splitlines() if line.startswith("minio_heal_objects_heal_total"))
+        total += sum(float(value) for _, value in lines)
+    return total
+
+
+def test_a_damaged_drive_gives_the_right_bytes_and_is_put_right(
+    sites: tuple[Installation, Installation], client: Client, pods: Pods, hosts: dict[str, Any]
+) -> None:
+    four, _ = sites
+    text, before = random.token_hex(SIZE // 2), healed(client, four)
+    assert four.steps(client, "writer", ["put", "letters", "dear", text]) == ["done"]
+    drive = pods.core.read_namespaced_persistent_volume_claim("data-minio-0", FOUR).spec.volume_name
+    node = pods.core.read_namespaced_pod("minio-0", FOUR).spec.node_name
+    folder = f"/var/lib/rancher/k3s/storage/{drive}_{FOUR}_data-minio-0/store/letters/dear"
+    [part] = hosts[node].check_output(f"find {folder} -name part.1").split()
+    whole = hosts[node].check_output(f"sha256sum {part}").split()[0]
+    # In the middle: what stands there is neither a length nor a name.
+    damage = f"dd if=/dev/urandom of={part} bs=1000 seek=50 count=3 conv=notrunc,fsync"
+    assert hosts[node].run(damage).rc == 0
+    assert hosts[node].check_output(f"sha256sum {part}").split()[0] != whole
+    for _ in range(4):
+        [read] = four.steps(client, "writer", ["get", "letters", "dear"])
+        assert hashlib.sha256(read.encode()).digest() == hashlib.sha256(text.encode()).digest()
+    assert pods.eventually(lambda: healed(client, four) > before, True)
+    assert pods.eventually(lambda: hosts[node].check_output(f"sha256sum {part}").split()[0], whole) == whole
+
+
+def test_objects_are_read_while_a_member_is_away(
+    sites: tuple[Installation, Installation], client: Client, pods: Pods
+) -> None:
+    four, _ = sites
+    killed = pods.core.read_namespaced_pod("minio-3", FOUR).metadata.uid
+    pods.core.delete_namespaced_pod("minio-3", FOUR, grace_period_seconds=0)
+    steps = [["put", "letters", "while away", "yours"], ["get", "letters", "while away"]]
+    assert four.steps(client, "writer", *steps) == ["done", "yours"]
+    pods.wait_ready(FOUR, "minio-3", other_than=killed)
+
+
+def test_the_first_site_lost_its_objects_are_read_at_the_second(
+    sites: tuple[Installation, Installation], client: Client, pods: Pods
+) -> None:
+    four, away = sites
+    assert four.steps(client, "writer", ["put", "letters", "last", "good-bye"]) == ["done"]
+    get = ["get", "letters", "last"]
+    assert pods.eventually(lambda: away.steps(client, "copier", get), ["good-bye"], 60) == ["good-bye"]
+    run = four.apply(applied_tasks="uninstall", minio_uninstall_data=True)
+    assert run.code == 0, run.output
+    assert pods.core.list_namespaced_persistent_volume_claim(FOUR, label_selector=NAME).items == []
+    assert away.steps(client, "copier", get, ["get", "letters", "while away"]) == ["good-bye", "yours"]
