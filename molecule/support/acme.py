@@ -92,7 +92,7 @@ def pebble(pods: Pods, namespace: str, addresses: list[str]) -> Iterator[Acme]:
                 # Without it each validation waits for up to 15 seconds, to be like the real ones.
                 "env": [{"name": "PEBBLE_VA_NOSLEEP", "value": "1"}],
                 "volumeMounts": [{"name": "config", "mountPath": "/etc/pebble", "readOnly": True}],
-                "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+                "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 5},
             },
         )
         yield Acme(host, str(made["ca_certificate"]), f"site.{namespace}.svc.cluster.local")

@@ -27,7 +27,7 @@ def test_an_acme_server_is_known_by_name_or_by_its_url(render: Any, directory: s
     acme = pick(documents, "ClusterIssuer", "public")["spec"]["acme"]
     assert (acme["server"], acme["email"]) == (server, "ops@mycompany.com")
     assert acme["privateKeySecretRef"] == {"name": "acme-public"}
-    assert acme["solvers"] == [{"http01": {"ingress": {"ingressClassName": "nginx"}}}]
+    assert acme["solvers"] == [{"http01": {"ingress": {"ingressClassName": "nginx", "serviceType": "ClusterIP"}}}]
     assert "caBundle" not in acme, "public servers are of public CAs"
 
 
