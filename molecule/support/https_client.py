@@ -52,7 +52,9 @@ def ask(
     lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] if content is not None else []
     lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
     with secure(address, name, context) as connection:
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        # Who refuses a body may answer before it has come, and listen no longer.
+        with contextlib.suppress(ssl.SSLEOFError, ConnectionError):
+            connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         response = http.client.HTTPResponse(connection)
         response.begin()
         return Answer(response.status, dict(response.getheaders()), response.read())
