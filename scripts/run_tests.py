@@ -5,9 +5,9 @@
 A stage is a command. Where it writes JUnit XML its cases are counted, otherwise it counts as one case. Nothing may be
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
 
-One stage comes after the other, because some use the one lab and some mind how busy the machine is. What does neither
-runs beside them, in a lane of its own. The next stage runs even when one failed, except after one that everything after
-it stands on.
+There are two lanes. In the second one the lab is made, and later the scenarios with a host of their own run; in the
+first one comes everything else. Within a lane one stage comes after the other, and what minds how busy the machine is
+has it for itself. The next stage runs even when one failed, except after one that everything after it stands on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "test-results"
@@ -40,15 +41,15 @@ class Stage:
     command: list[str]
     full: bool = False  # not part of `test-fast`: needs the lab, or minutes
     required: bool = False  # what follows in its lane, or names it, stands on it
-    beside: bool = False  # uses no lab and minds no busy machine: runs beside the others
+    beside: bool = False  # runs in the second lane
     after: str = ""  # a stage of the other lane that has to have passed
+    waits: str = ""  # a stage of the other lane that has to have ended, however
     unchanged: bool = False  # applies what is applied already: Ansible may not report a change
 
 
-def pytest(name: str, *arguments: str, full: bool = False) -> Stage:
+def pytest(name: str, *arguments: str, **more: Any) -> Stage:
     """Return a stage that runs pytest and writes JUnit XML."""
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments]
-    return Stage(name, command, full)
+    return Stage(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={RESULTS / name}.xml", *arguments], **more)
 
 
 def vitest(name: str) -> Stage:
@@ -67,12 +68,13 @@ def molecule(name: str) -> Stage:
     command = ["molecule", "test", "-s", name]
     definition = (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8")
     if "molecule/host/inventory" in definition:
-        return Stage(f"molecule-{name}", command, full=True, beside=True, after="up")
+        # Not beside the tests of services and page, some of which mind the time.
+        return Stage(f"molecule-{name}", command, full=True, beside=True, waits="web")
     if "playbooks:" in definition or "test_sequence:" in definition:
-        return Stage(f"molecule-{name}", command, full=True)
+        return Stage(f"molecule-{name}", command, full=True, after="up")
     # It applies its role to the lab as `up` has just done: once more is enough to see that this changes nothing.
     once = ["env", "SLIPWAY_TEST_SEQUENCE=[converge, verify]", *command]
-    return Stage(f"molecule-{name}", once, full=True, unchanged=True)
+    return Stage(f"molecule-{name}", once, full=True, after="up", unchanged=True)
 
 
 def stages(wanted: str = "all") -> list[Stage]:
@@ -86,15 +88,20 @@ def stages(wanted: str = "all") -> list[Stage]:
         pytest("rendering", "tests/rendering"),
         pytest("preflight", "tests/preflight", "-m", "not lab"),
         # The services are tested against the MinIO that the platform runs.
-        Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"], required=True),
+        Stage(
+            "minio",
+            [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"],
+            required=True,
+            waits="up",
+        ),
         pytest("services", "services", "-m", "not slow", *coverage),
         vitest("web-client"),
         pytest("services-slow", "services", "-m", "slow", full=True),
         pytest("web", "tests/web", full=True),
-        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True),
-        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True),
+        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True, beside=True),
+        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True, after="up"),
         *scenarios,
-        pytest("end-to-end", "tests/e2e", full=True),
+        pytest("end-to-end", "tests/e2e", full=True, after="up"),
     ]
     return [stage for stage in every if wanted == "all" or not stage.full]
 
@@ -144,8 +151,9 @@ class Run:
     def _lane(self, lane: Sequence[Stage]) -> None:
         missing = ""
         for stage in lane:
-            if stage.after in self._ended:
-                self._ended[stage.after].wait()
+            for other in (stage.after, stage.waits):
+                if other in self._ended:
+                    self._ended[other].wait()
             needed = missing or (stage.after if stage.after in self._ended and stage.after not in self._good else "")
             if not self.stopped:
                 good = self._not_run(stage, needed) if needed else self._stage(stage)

@@ -116,6 +116,16 @@ def test_a_stage_waits_for_the_one_of_the_other_lane_that_it_names(
     assert run(monkeypatch, tmp_path, *stages) == 0
 
 
+def test_a_stage_may_wait_for_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stages = [Stage("up", FAIL, beside=True), Stage("page", PASS, waits="up"), Stage("role", PASS, after="up")]
+    assert run(monkeypatch, tmp_path, *stages) == 1
+    output = capfd.readouterr().out
+    assert output.splitlines()[-1] == "1 passed, 1 failed"
+    assert output.index("up                           0 passed") < output.index("· page ·")
+
+
 def test_cases_are_counted_and_a_skipped_one_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_tests, "RESULTS", tmp_path)
     report = "<testsuites><testsuite><testcase/><testcase><skipped/></testcase><testcase/></testsuite></testsuites>"
@@ -129,9 +139,21 @@ def test_cases_are_counted_and_a_skipped_one_has_failed(tmp_path: Path, monkeypa
 def test_every_scenario_has_its_stage_and_those_on_the_lab_take_turns() -> None:
     scenarios = {stage.name: stage for stage in run_tests.stages() if stage.name.startswith("molecule-")}
     assert set(scenarios) == {f"molecule-{name}" for name in run_tests.molecule_scenarios()}
-    assert {name for name, stage in scenarios.items() if stage.beside} == {"molecule-k3s", "molecule-node"}
-    assert {stage.name for stage in run_tests.stages() if stage.beside} == {"molecule-k3s", "molecule-node"}
-    assert all(stage.after == "up" for stage in scenarios.values() if stage.beside)
+    hosts = [stage.name for stage in run_tests.stages() if stage.beside]
+    assert hosts == ["up", "molecule-k3s", "molecule-node"]
+    assert all(stage.waits == "web" if stage.beside else stage.after == "up" for stage in scenarios.values())
+
+
+def test_what_minds_a_busy_machine_does_not_run_while_the_lab_is_made() -> None:
+    first = [stage for stage in run_tests.stages() if not stage.beside]
+    names = [stage.name for stage in first]
+    [waits] = [stage.name for stage in first if stage.waits]
+    assert waits == "minio"
+    assert names.index("minio") < min(map(names.index, ("services", "services-slow", "web")))
+
+
+def test_a_scenario_that_applies_what_was_applied_changes_nothing() -> None:
+    scenarios = {stage.name: stage for stage in run_tests.stages() if stage.name.startswith("molecule-")}
     # Those with plays of their own have nothing that was applied before.
     own = {f"molecule-{name}" for name in ("k3s", "kube_apply", "node")}
     assert {name for name, stage in scenarios.items() if not stage.unchanged} == own

@@ -36,7 +36,7 @@ var (
 			"s3:ListMultipartUploadParts", "s3:PutObject",
 		},
 		"replicate": {
-			"s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion",
+			"s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion",
 			"s3:GetObjectVersionTagging", "s3:ListMultipartUploadParts", "s3:PutObject", "s3:ReplicateDelete",
 			"s3:ReplicateObject", "s3:ReplicateTags",
 		},
