@@ -70,3 +70,27 @@ def ask(url: str, ca: str) -> tuple[int, str]:
         return error.code, error.read().decode(errors="replace")
     except urllib.error.URLError as error:
         return -1, type(error.reason).__name__
+
+
+def empty(endpoint: str, ca: str, key: dict[str, str], bucket: str, prefix: str) -> int:
+    """In the cluster: remove every object below a folder; return how many there were."""
+    import ssl
+
+    import minio
+    import urllib3
+
+    pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cadata=ca))
+    client = minio.Minio(
+        endpoint=endpoint,
+        secure=True,
+        region="us-east-1",
+        http_client=pool,
+        access_key=key["access_key"],
+        secret_key=key["secret_key"],
+    )
+    names = [
+        str(found.object_name) for found in client.list_objects(bucket_name=bucket, prefix=f"{prefix}/", recursive=True)
+    ]
+    for name in names:
+        client.remove_object(bucket_name=bucket, object_name=name)
+    return len(names)

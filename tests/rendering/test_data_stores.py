@@ -55,8 +55,18 @@ def minio(render: Any, **variables: Any) -> list[dict[str, Any]]:
     return list(render("minio", *MINIO, **given | variables))
 
 
+BACKUP = {
+    "postgres_backup_endpoint": "https://10.20.0.31:9000",
+    "postgres_backup_access_key": "test-backup-access",
+    "postgres_backup_secret_key": "test-backup-secret",
+    "postgres_backup_cipher_password": "test-cipher",
+    "postgres_backup_ca_certificate": "test-backup-ca",
+}
+
+
 CASES = [
     pytest.param(postgres, {}, id="postgres"),
+    pytest.param(postgres, BACKUP, id="postgres with backups"),
     pytest.param(postgres, {"postgres_members": 3, "postgres_storage_class": "fast"}, id="postgres of three"),
     pytest.param(postgres, {"postgres_databases": []}, id="postgres without a database"),
     pytest.param(minio, {}, id="minio"),
@@ -179,6 +189,49 @@ def test_a_changed_setting_restarts_nobody(render: Any) -> None:
     before, after = postgres(render), postgres(render, postgres_parameters={"max_connections": 200})
     assert pick(before, "StatefulSet", "postgres") == pick(after, "StatefulSet", "postgres")
     assert pick(before, "ConfigMap", "postgres-patroni") != pick(after, "ConfigMap", "postgres-patroni")
+
+
+def backup_settings(documents: list[dict[str, Any]]) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read_string(
+        base64.b64decode(pick(documents, "Secret", "postgres-backup")["data"]["pgbackrest.conf"]).decode()
+    )
+    return parser
+
+
+def parameters(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    config = yaml.safe_load(pick(documents, "ConfigMap", "postgres-patroni")["data"]["bootstrap.yml"])
+    return dict(config["bootstrap"]["dcs"]["postgresql"]["parameters"])
+
+
+def test_backups_are_encrypted_and_go_to_whom_the_ca_knows(render: Any) -> None:
+    documents = postgres(render, **BACKUP)
+    settings = backup_settings(documents)["global"]
+    assert settings["repo1-s3-endpoint"] == "https://10.20.0.31:9000"
+    assert settings["repo1-storage-ca-file"] == "/etc/pgbackrest/ca.crt"
+    assert "repo1-storage-verify-tls" not in settings
+    assert (settings["repo1-cipher-type"], settings["repo1-cipher-pass"]) == ("aes-256-cbc", "test-cipher")
+    assert settings["archive-push-queue-max"]
+    assert int(parameters(documents)["archive_timeout"].removesuffix("s")) <= 60
+    for document in documents:
+        if document["kind"] != "Secret":
+            words = ("test-backup-access", "test-backup-secret", "test-cipher")
+            assert not [word for word in words if word in str(document)], document["kind"]
+
+
+def test_an_inventory_cannot_send_the_archive_elsewhere(render: Any) -> None:
+    given = {"archive_command": "true", "archive_mode": "off", "work_mem": "8MB"}
+    found = parameters(postgres(render, **BACKUP, postgres_parameters=given))
+    assert (found["archive_mode"], found["work_mem"]) == ("on", "8MB")
+    assert found["archive_command"].startswith("pgbackrest ")
+
+
+def test_without_a_place_for_backups_nothing_speaks_of_them(render: Any) -> None:
+    documents = postgres(render)
+    assert [d["metadata"]["name"] for d in documents if "backup" in d["metadata"]["name"]] == []
+    assert "archive_mode" not in parameters(documents)
+    pod = pick(documents, "StatefulSet", "postgres")["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["containers"]] == ["postgres", "exporter"]
 
 
 def test_four_minios_name_the_drives_of_all(render: Any) -> None:

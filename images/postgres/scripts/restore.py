@@ -1,6 +1,6 @@
 """Brings the data of a member back from the repository, beside what is there, and then in its place.
 
-    restore.py prepare [--time T] [--backup LABEL]   restore and replay beside the running server; nothing else is touched
+    restore.py prepare [--time T] [--backup LABEL]   restore and replay beside the running server, and touch nothing
     restore.py finish [--time T]                     with every member stopped: end the recovery and take the place
 
 Whatever can be wrong with a time, a backup, a key or the disk is found by `prepare`, while the cluster still runs. Runs
@@ -61,7 +61,7 @@ def choose(info: Info, moment: datetime | None, label: str, now: datetime) -> Ba
     usable = [backup for backup in info.backups if moment is None or backup.stopped < moment]
     if not usable:
         raise DeclarationError(
-            f"time: found {shown(moment or now)}, wanted one after {shown(oldest.stopped)}, the end of the oldest backup"
+            f"time: found {shown(moment or now)}, wanted one after the end of the oldest, {shown(oldest.stopped)}"
         )
     if not label:
         return usable[-1]

@@ -3,11 +3,9 @@ installation, in a namespace of its own."""
 
 from __future__ import annotations
 
-import json
 import secrets as random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,10 @@ import kubernetes
 import pytest
 from cluster_client import EXEC_SECONDS, Client, Pods
 from confinement import confined, confinements
-from controller import Inventory, Run, apply_role
+from controller import Inventory
 from exposition import metrics
 from leaks import leaked
-from secret_store import authority, certificate
+from postgres_installation import Installation, leader, members, sign_in, superuser
 
 NAMESPACE, OWN = "infrastructure", "molecule-postgres-own"
 NAME = "app.kubernetes.io/name=postgres"
@@ -28,34 +26,6 @@ IN_SYNC = [("Leader", "running"), ("Sync Standby", "streaming")]
 UNSAFE_METHODS = {"trust", "password", "md5", "ident"}
 
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
-
-
-def sign_in(ca: str, attempts: list[dict[str, Any]], statement: str = "SELECT 1") -> list[str]:
-    """In the cluster: for each attempt the first value that the statement gives, or the class of the refusal.
-
-    With a CA as the services do it: TLS, and a certificate of it for the name; without one in the clear.
-    """
-    import asyncio
-    import ssl
-
-    import asyncpg
-
-    trust = ssl.create_default_context(cadata=ca) if ca else False
-
-    async def attempt(login: dict[str, Any]) -> str:
-        try:
-            connection = await asyncpg.connect(timeout=20, ssl=trust, **login)
-            try:
-                return str(await connection.fetchval(statement))
-            finally:
-                await connection.close()
-        except (asyncpg.PostgresError, OSError) as error:
-            return f"refused: {type(error).__name__}"
-
-    async def all_attempts() -> list[str]:
-        return [await attempt(login) for login in attempts]
-
-    return asyncio.run(all_attempts())
 
 
 def insert(ca: str, login: dict[str, Any], rows: int) -> list[int]:
@@ -159,28 +129,6 @@ def logins(secrets: dict[str, Any], definitions: dict[str, Any]) -> dict[str, di
         for name, service in definitions.items()
         if "database" in service
     }
-
-
-def leader(pods: Pods, namespace: str) -> str:
-    """Return the name of the member that holds the lock."""
-    lock = pods.core.read_namespaced_config_map("postgres-leader", namespace)
-    return str(lock.metadata.annotations["leader"])
-
-
-def superuser(pods: Pods, namespace: str, statement: str, member: str = "", database: str = "postgres") -> list[str]:
-    """Ask a server as the operator does who is let into its pod: over the socket, without a password. The leader's,
-    if no member is named."""
-    command = ["psql", "-XAtqc", statement, "-d", database]
-    ended = pods.execute(namespace, member or leader(pods, namespace), *command, container="postgres")
-    assert ended.code == 0, ended.errors
-    return ended.output.splitlines()
-
-
-def members(pods: Pods, namespace: str) -> dict[str, tuple[str, str]]:
-    """Return role and state of each member, as Patroni tells them to its operator."""
-    ended = pods.execute(namespace, "postgres-0", "patronictl", "list", "-f", "json", container="postgres")
-    assert ended.code == 0, ended.errors
-    return {member["Member"]: (member["Role"], member["State"]) for member in json.loads(ended.output)}
 
 
 # --- who gets in
@@ -443,55 +391,6 @@ def test_no_password_is_in_the_environment_or_on_a_command_line(pods: Pods, secr
 # --- one of the test's own
 
 
-class Installation:
-    """A second Postgres with the role's own defaults, and what was chosen for it."""
-
-    host = f"postgres.{OWN}.svc"
-
-    def __init__(self, state: Any, image: str) -> None:
-        self.password = random.token_urlsafe(24)
-        self.variables: dict[str, Any] = {
-            "postgres_kubeconfig": str(state / "kubeconfig"),
-            "postgres_image": image,
-            "postgres_namespace": OWN,
-            "postgres_storage_class": OWN,
-            "postgres_storage_size": "1Gi",
-            "postgres_superuser_password": random.token_urlsafe(24),
-            "postgres_replication_password": random.token_urlsafe(24),
-            "postgres_pooler_password": random.token_urlsafe(24),
-            "postgres_pooler_replicas": 1,
-        }
-        self.renew()
-
-    def renew(self) -> None:
-        """Take a new CA and a certificate of it, made as the role secrets makes them."""
-        now = datetime.now(UTC)
-        made = authority("ca", "a CA of the tests", now)
-        made |= certificate(made, {"name": "postgres", "authority": "ca", "domains": [self.host]}, now)
-        self.ca = str(made["ca_certificate"])
-        self.variables |= {
-            "postgres_ca_certificate": self.ca,
-            "postgres_certificate": made["postgres_certificate"],
-            "postgres_certificate_key": made["postgres_key"],
-        }
-
-    def apply(self, *arguments: str, **variables: Any) -> Run:
-        databases = [{"name": "one_db", "owner": "one", "password": self.password}]
-        return apply_role(
-            "postgres", *arguments, variables={**self.variables, "postgres_databases": databases, **variables}
-        )
-
-    def uninstall(self, **variables: Any) -> Run:
-        return self.apply(applied_tasks="uninstall", **variables)
-
-    @property
-    def login(self) -> dict[str, Any]:
-        return {"host": self.host, "user": "one", "database": "one_db", "password": self.password}
-
-    def query(self, client: Client, statement: str) -> str:
-        return str(client.call(sign_in, ca=self.ca, attempts=[self.login], statement=statement)[0])
-
-
 @pytest.fixture(scope="module")
 def growing(pods: Pods) -> Iterator[None]:
     """Make a storage class as the lab's own, whose volumes may ask for more. The disk behind is the same."""
@@ -516,7 +415,8 @@ def own(pods: Pods, state: Any, growing: None) -> Iterator[Installation]:
     """Return a second installation, made from nothing."""
     image = pods.core.read_namespaced_pod("postgres-0", NAMESPACE).spec.containers[0].image
     with pods.namespace(OWN):
-        installation = Installation(state, image)
+        installation = Installation(OWN, state, image)
+        installation.variables["postgres_storage_class"] = OWN
         check = installation.apply("--check")
         assert check.code == 0, check.output
         assert pods.core.list_namespaced_config_map(OWN, label_selector=NAME).items == []

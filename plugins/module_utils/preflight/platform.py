@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
-from .inventory import AGENT, EXAMPLE_DOMAIN, SERVER, Inventory, Value, is_example
+from .inventory import AGENT, EXAMPLE_DOMAIN, SECOND_SITE, SERVER, Inventory, Value, is_example
 from .mistake import Mistake, show
 from .names import closest
 
@@ -22,6 +22,7 @@ def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mist
     yield from network_mistakes(inventory, lookup)
     yield from domain_mistakes(lookup)
     yield from profile_mistakes(inventory, lookup)
+    yield from backup_mistakes(inventory, lookup)
     yield from memory_mistakes(lookup)
     yield from issuer_mistakes(lookup)
     yield from service_mistakes(lookup, services)
@@ -98,6 +99,20 @@ def profile_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
                 f"at most one member on each host of {SERVER} and {AGENT}",
                 str(hosts),
             )
+
+
+def backup_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
+    """A backup in the cluster is lost with the cluster: whoever runs for real has a place outside of it."""
+    profile, environment = lookup("platform_profile").value, lookup("slipway_environment").value
+    if inventory.groups.get(SECOND_SITE) or not (profile == "ha" or environment == "production"):
+        return
+    yield Mistake(
+        inventory.source,
+        SECOND_SITE,
+        "no host",
+        f"a host outside of the cluster that keeps the backups of {environment}",
+        f"{SECOND_SITE}: {{hosts: {{backup-1: {{ansible_host: 10.20.0.31}}}}}}",
+    )
 
 
 def memory_mistakes(lookup: Lookup) -> Iterator[Mistake]:
