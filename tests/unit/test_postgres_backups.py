@@ -122,6 +122,17 @@ def test_a_command_that_fails_gives_its_error_and_its_code(repository: Any, scri
     assert refused.value.code == scripts.repository.LOCKED
 
 
+def test_what_is_no_text_does_not_hide_the_reason(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "pgbackrest"
+    program.write_bytes(b"#!/bin/sh\nprintf 'x P00  ERROR: [029]: found \\254 there\\n'; exit 29\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(scripts.repository.RepositoryError, match=r"^found . there$"):
+        scripts.repository.Repository().command("check")
+
+
 def test_settings_that_have_not_come_yet_are_waited_for(scripts: Any, tmp_path: Path) -> None:
     file = tmp_path / "pgbackrest.conf"
     file.write_text("old")

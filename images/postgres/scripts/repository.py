@@ -19,7 +19,8 @@ SETTINGS = Path("/etc/pgbackrest/pgbackrest.conf")
 # Codes of the status that `info` gives to a stanza.
 READY, NO_STANZA, NO_BACKUP, HALF_A_STANZA = 0, 1, 2, 3
 LOCKED = 50  # exit code: another pgBackRest is at it
-ANSWER_SECONDS = 15
+# For each of several requests.
+ANSWER_SECONDS = 5
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -91,10 +92,11 @@ def shown(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".") + " UTC"
 
 
-def run(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["pgbackrest", f"--stanza={STANZA}", *arguments]
+    # What cannot be decrypted is quoted as it is, and that is no text.
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
 
 
