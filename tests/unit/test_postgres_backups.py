@@ -113,6 +113,12 @@ def test_a_repository_that_cannot_be_read_gives_one_reason(
     assert str(refused.value) == said
 
 
+def test_a_status_with_control_characters_is_read_all_the_same(repository: Any, scripts: Any) -> None:
+    text = json.dumps([stanza(99, "[FormatError] key/value found outside of section at line 1: BYTES")])
+    with pytest.raises(scripts.repository.RepositoryError, match="cannot be decrypted"):
+        repository(text.replace("BYTES", "\x01\x02\ufffd")).info()
+
+
 def test_a_command_that_fails_gives_its_error_and_its_code(repository: Any, scripts: Any) -> None:
     lines = (
         "2026-11-28 16:00:00.000 P00   WARN: x\n2026-11-28 16:00:00.001 P00  ERROR: [050]: unable to lock\n   HINT: y\n"

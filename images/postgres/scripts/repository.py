@@ -113,7 +113,8 @@ class Repository:
         return done.stdout
 
     def info(self) -> Info:
-        answer = json.loads(self.command("info", "--output=json", f"--io-timeout={ANSWER_SECONDS}"))
+        # Not strict: what could not be decrypted is quoted inside of it.
+        answer = json.loads(self.command("info", "--output=json", f"--io-timeout={ANSWER_SECONDS}"), strict=False)
         if not answer:
             return Info(NO_STANZA, [], [], "")
         [stanza] = answer
