@@ -5,9 +5,10 @@
 A stage is a command. Where it writes JUnit XML its cases are counted, otherwise it counts as one case. Nothing may be
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
 
-There are two lanes. In the second one the lab is made, and later the scenarios with a host of their own run; in the
-first one comes everything else. Within a lane one stage comes after the other, and what minds how busy the machine is
-has it for itself. The next stage runs even when one failed, except after one that everything after it stands on.
+There are two lanes. In the second one the lab is made, and later run the scenarios that have a host of their own, or
+namespaces of their own in which they mostly wait; in the first one comes everything else. Within a lane one stage comes
+after the other, and what minds how busy the machine is has it for itself. The next stage runs even when one failed,
+except after one that everything after it stands on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "test-results"
 # What the end of the output repeats of each stage that failed: a reader of the end alone must see why.
 LAST_LINES, LAST_CHARACTERS = 30, 500
+# Scenarios that take minutes in namespaces of their own, and damage nothing that others look at.
+APART = ("minio", "postgres")
 # A host of Ansible's PLAY RECAP on which something was changed.
 CHANGED = re.compile(r"\bchanged=[1-9]")
 
@@ -69,11 +72,13 @@ def molecule(name: str) -> Stage:
     definition = (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8")
     if "molecule/host/inventory" in definition:
         # Not beside the tests of services and page, some of which mind the time.
-        return Stage(f"molecule-{name}", command, full=True, beside=True, waits="web")
+        return Stage(f"molecule-{name}", command, full=True, beside=True, waits="preflight-lab")
     if "playbooks:" in definition or "test_sequence:" in definition:
         return Stage(f"molecule-{name}", command, full=True, after="up")
     # It applies its role to the lab as `up` has just done: once more is enough to see that this changes nothing.
     once = ["env", "SLIPWAY_TEST_SEQUENCE=[converge, verify]", *command]
+    if name in APART:
+        return Stage(f"molecule-{name}", once, full=True, unchanged=True, beside=True, waits="preflight-lab")
     return Stage(f"molecule-{name}", once, full=True, after="up", unchanged=True)
 
 
@@ -82,6 +87,7 @@ def stages(wanted: str = "all") -> list[Stage]:
     # Fails below the branch coverage that pyproject.toml wants. Counting costs a third more time.
     coverage = ["--cov"] if wanted == "all" else []
     scenarios = [molecule(name) for name in molecule_scenarios()]
+    last_apart = [stage.name for stage in scenarios if stage.beside][-1]
     every = [
         Stage("lint", ["scripts/lint"]),
         pytest("unit", "tests/unit"),
@@ -101,7 +107,8 @@ def stages(wanted: str = "all") -> list[Stage]:
         Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True, beside=True),
         pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True, after="up"),
         *scenarios,
-        pytest("end-to-end", "tests/e2e", full=True, after="up"),
+        # Restarts hosts: nobody else may be at work.
+        pytest("end-to-end", "tests/e2e", full=True, after="up", waits=last_apart),
     ]
     return [stage for stage in every if wanted == "all" or not stage.full]
 

@@ -139,16 +139,18 @@ def test_cases_are_counted_and_a_skipped_one_has_failed(tmp_path: Path, monkeypa
 def test_every_scenario_has_its_stage_and_those_on_the_lab_take_turns() -> None:
     scenarios = {stage.name: stage for stage in run_tests.stages() if stage.name.startswith("molecule-")}
     assert set(scenarios) == {f"molecule-{name}" for name in run_tests.molecule_scenarios()}
-    hosts = [stage.name for stage in run_tests.stages() if stage.beside]
-    assert hosts == ["up", "molecule-k3s", "molecule-node"]
-    assert all(stage.waits == "web" if stage.beside else stage.after == "up" for stage in scenarios.values())
+    apart = [stage.name for stage in run_tests.stages() if stage.beside]
+    assert apart == ["up", "molecule-k3s", "molecule-minio", "molecule-node", "molecule-postgres"]
+    assert all(stage.waits == "preflight-lab" if stage.beside else stage.after == "up" for stage in scenarios.values())
+    # It restarts hosts.
+    assert run_tests.stages()[-1].waits == apart[-1]
 
 
 def test_what_minds_a_busy_machine_does_not_run_while_the_lab_is_made() -> None:
     first = [stage for stage in run_tests.stages() if not stage.beside]
     names = [stage.name for stage in first]
-    [waits] = [stage.name for stage in first if stage.waits]
-    assert waits == "minio"
+    waits = [stage.name for stage in first if stage.waits == "up"]
+    assert waits == ["minio"]
     assert names.index("minio") < min(map(names.index, ("services", "services-slow", "web")))
 
 

@@ -60,7 +60,7 @@ def annotated(cluster: Any) -> set[tuple[str, str]]:
         (pod["metadata"]["namespace"], pod["metadata"]["name"])
         for pod in cluster.items("/api/v1/pods")
         if pod["metadata"].get("annotations", {}).get(SCRAPE) == "true"
-        and pod["metadata"]["namespace"] != OWN
+        and not pod["metadata"]["namespace"].startswith("molecule-")
         and pod["status"]["phase"] == "Running"
         and "deletionTimestamp" not in pod["metadata"]
     }
