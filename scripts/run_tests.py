@@ -89,7 +89,8 @@ def stages(wanted: str = "all") -> list[Stage]:
     scenarios = [molecule(name) for name in molecule_scenarios()]
     last_apart = [stage.name for stage in scenarios if stage.beside][-1]
     every = [
-        Stage("lint", ["scripts/lint"]),
+        # In `all` the second lane makes the lab meanwhile.
+        Stage("lint", ["scripts/lint"], beside=wanted == "fast"),
         pytest("unit", "tests/unit"),
         pytest("rendering", "tests/rendering"),
         pytest("preflight", "tests/preflight", "-m", "not lab"),
