@@ -82,7 +82,7 @@ class Runner:
         (inventory / "group_vars").mkdir(parents=True)
         if self.lab:
             hosts = self.on_lab(hosts)
-            variables = self.on_lab(variables).replace("environment: trial", "environment: local")
+            variables = self.on_lab(variables)
             connection = ROOT / "inventories" / "local" / "group_vars" / "k3s_cluster.yml"
             (inventory / "group_vars" / "k3s_cluster.yml").write_bytes(connection.read_bytes())
         (inventory / "hosts.yml").write_text(hosts.replace("CANARY", CANARY), encoding="utf-8", newline="")
@@ -92,7 +92,7 @@ class Runner:
         return inventory
 
     def on_lab(self, text: str) -> str:
-        return text.replace("198.18.0.", "10.66.0.") if self.lab else text
+        return text.replace("198.18.0.", "10.66.0.").replace("trial", "local") if self.lab else text
 
     def run(self, case: Case) -> Outcome:
         inventory = self.write(case)
