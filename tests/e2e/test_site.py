@@ -14,5 +14,5 @@ RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+f
 def test_a_second_run_changes_nothing(playbook: Callable[..., str], arguments: list[str]) -> None:
     output = playbook("site.yml", *arguments)
     recap = {host: int(changed) for host, _ok, changed, _unreachable, _failed in RECAP.findall(output)}
-    assert set(recap) == {"localhost", "server-1", "agent-1", "agent-2"}
+    assert set(recap) == {"localhost", "server-1", "agent-1", "agent-2", "backup-1"}
     assert set(recap.values()) == {0}, output[-3000:]
