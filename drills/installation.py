@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import kubernetes
 import urllib3
+from certificates import server_certificate
 from cluster_access import Cluster, ClusterUnreachableError
 from cluster_client import Pods
 from controller import apply_role
-from secret_store import authority, certificate
 
 from drills.history import Key
 from drills.members import Member, named, trouble
@@ -64,9 +63,7 @@ class Installation:
 
     def apply(self) -> None:
         """The role as the platform applies it, with sizes, passwords and a CA of its own."""
-        now = datetime.now(UTC)
-        made = authority("ca", "the CA of the drills", now)
-        made |= certificate(made, {"name": "postgres", "authority": "ca", "domains": [HOST]}, now)
+        made = server_certificate("postgres", HOST)
         self.ca = str(made["ca_certificate"])
         image = self.pods.core.read_namespaced_pod("postgres-0", PLATFORM).spec.containers[0].image
         run = apply_role(

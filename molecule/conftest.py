@@ -117,6 +117,12 @@ def domain(inventory: Inventory) -> str:
 
 
 @pytest.fixture(scope="session")
+def ca(state: Path) -> str:
+    """Return the certificate of the platform's CA."""
+    return (state / "ca.crt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
 def trust(state: Path) -> ssl.SSLContext:
     """Return what a browser has that imported the platform's CA, and nothing else."""
     return ssl.create_default_context(cafile=str(state / "ca.crt"))

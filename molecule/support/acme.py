@@ -10,14 +10,13 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import kubernetes
 import yaml
+from certificates import server_certificate
 from cluster_client import Pods
 from controller import ROOT, playbook
-from secret_store import authority, certificate
 
 NODE = "agent-1"  # the one that has the image (pebble.yml)
 PORT, MANAGEMENT = 14000, 15000
@@ -60,9 +59,7 @@ def pebble(pods: Pods, namespace: str, addresses: list[str]) -> Iterator[Acme]:
     versions = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
     with pods.namespace(namespace):
         host = f"pebble.{namespace}.svc"
-        now = datetime.now(UTC)
-        made = authority("ca", "the ACME server's own CA", now)
-        made |= certificate(made, {"name": "pebble", "authority": "ca", "domains": [host]}, now)
+        made = server_certificate("pebble", host)
         files = {
             "pebble.json": json.dumps({"pebble": CONFIG}),
             "tls.crt": made["pebble_certificate"],

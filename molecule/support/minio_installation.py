@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets as random
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from certificates import server_certificate
 from cluster_client import Client
 from controller import Run, apply_role
 from object_store import store
-from secret_store import authority, certificate
 
 
 def user(name: str, **grants: str) -> dict[str, Any]:
@@ -37,13 +36,10 @@ class Installation:
         }
         self.renew()
 
-    def renew(self, authority_: dict[str, Any] | None = None) -> None:
-        """Take a certificate of a new CA, or of another installation's, made as the role secrets makes them."""
-        now = datetime.now(UTC)
-        self.authority = authority_ or authority("ca", "a CA of the tests", now)
-        domains = [self.host, self.members]
-        made = certificate(self.authority, {"name": "minio", "authority": "ca", "domains": domains}, now)
-        self.ca = str(self.authority["ca_certificate"])
+    def renew(self, signer: dict[str, Any] | None = None) -> None:
+        """Take a certificate of a new CA, or of another installation's."""
+        self.made = made = server_certificate("minio", self.host, self.members, signer=signer)
+        self.ca = str(made["ca_certificate"])
         self.variables |= {
             "minio_ca_certificate": self.ca,
             "minio_certificate": made["minio_certificate"],

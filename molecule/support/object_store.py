@@ -41,6 +41,10 @@ def store(endpoint: str, ca: str, key: dict[str, str] | None, steps: list[list[s
                 return answer.read().decode()
         elif step == "remove":
             client.remove_object(bucket_name=names[0], object_name=names[1])
+        elif step == "empty":
+            found = client.list_objects(bucket_name=names[0], prefix=f"{names[1]}/", recursive=True)
+            for name in [str(one.object_name) for one in found]:
+                client.remove_object(bucket_name=names[0], object_name=name)
         elif step == "open to all":
             rule = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},'
             rule += f'"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::{names[0]}/*"]}}]}}'
@@ -70,27 +74,3 @@ def ask(url: str, ca: str) -> tuple[int, str]:
         return error.code, error.read().decode(errors="replace")
     except urllib.error.URLError as error:
         return -1, type(error.reason).__name__
-
-
-def empty(endpoint: str, ca: str, key: dict[str, str], bucket: str, prefix: str) -> int:
-    """In the cluster: remove every object below a folder; return how many there were."""
-    import ssl
-
-    import minio
-    import urllib3
-
-    pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cadata=ca))
-    client = minio.Minio(
-        endpoint=endpoint,
-        secure=True,
-        region="us-east-1",
-        http_client=pool,
-        access_key=key["access_key"],
-        secret_key=key["secret_key"],
-    )
-    names = [
-        str(found.object_name) for found in client.list_objects(bucket_name=bucket, prefix=f"{prefix}/", recursive=True)
-    ]
-    for name in names:
-        client.remove_object(bucket_name=bucket, object_name=name)
-    return len(names)

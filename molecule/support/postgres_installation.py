@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets as random
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from certificates import server_certificate
 from cluster_client import Client, Pods
 from controller import Run, apply_role
-from secret_store import authority, certificate
 
 
 def sign_in(ca: str, attempts: list[dict[str, Any]], statement: str = "SELECT 1") -> list[str]:
@@ -82,10 +81,8 @@ class Installation:
         self.renew()
 
     def renew(self) -> None:
-        """Take a new CA and a certificate of it, made as the role secrets makes them."""
-        now = datetime.now(UTC)
-        made = authority("ca", "a CA of the tests", now)
-        made |= certificate(made, {"name": "postgres", "authority": "ca", "domains": [self.host]}, now)
+        """Take a new CA and a certificate of it."""
+        made = server_certificate("postgres", self.host)
         self.ca = str(made["ca_certificate"])
         self.variables |= {
             "postgres_ca_certificate": self.ca,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import datetime
 import json
 import socket
 import ssl
@@ -21,6 +20,7 @@ import pytest
 import redis
 import redis.asyncio
 import yaml
+from certificates import server_certificate
 from limits import parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -32,7 +32,6 @@ from tests.rendering.conftest import ROOT, pick
 
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
-from secret_store import authority, certificate
 
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
@@ -44,14 +43,7 @@ USERS: list[dict[str, Any]] = [
 START_SECONDS = 20
 
 
-def pair(*domains: str) -> dict[str, str]:
-    """Return a CA and a certificate of it, made as the role secrets makes them."""
-    now = datetime.datetime.now(datetime.UTC)
-    content = authority("ca", "a CA of the tests", now)
-    return {**content, **certificate(content, {"name": "redis", "authority": "ca", "domains": domains}, now)}
-
-
-TLS = pair("127.0.0.1", "redis.infrastructure.svc")
+TLS = server_certificate("redis", "127.0.0.1", "redis.infrastructure.svc")
 
 
 def documents(render: Any, **variables: Any) -> list[dict[str, Any]]:

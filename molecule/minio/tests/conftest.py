@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from cluster_client import Client
 from object_store import store
 
 ENDPOINT = "minio.infrastructure.svc:9000"
-
-
-@pytest.fixture(scope="session")
-def ca(state: Path) -> str:
-    """Return the certificate of the platform's CA."""
-    return (state / "ca.crt").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def sites(pods: Pods, state: Path) -> Iterator[tuple[Installation, Installation]
     image = pods.core.read_namespaced_pod("minio-0", "infrastructure").spec.containers[0].image
     with pods.namespace(AWAY), pods.namespace(FOUR):
         away, four = Installation(AWAY, state, image), Installation(FOUR, state, image)
-        four.renew(away.authority)
+        four.renew(away.made)
         copier = user("copier", letters="replicate")
         away.users = {"copier": copier}
         away.variables |= {"minio_buckets": [{"name": "letters", "versioning": True}], "minio_resources": SMALL}

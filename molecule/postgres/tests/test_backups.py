@@ -17,7 +17,7 @@ import pytest
 from cluster_client import Client, Pods
 from controller import Inventory, Run
 from leaks import leaked
-from object_store import empty
+from object_store import store
 from postgres_installation import Installation, leader, members, superuser
 
 NAMESPACE = "molecule-postgres-backups"
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.explain(NAMESPACE)
 class Backed(Installation):
     """An installation of two members with backups."""
 
-    def __init__(self, state: Path, image: str, address: str, keys: dict[str, str]) -> None:
+    def __init__(self, state: Path, ca: str, image: str, address: str, keys: dict[str, str]) -> None:
         super().__init__(NAMESPACE, state, image)
         self.folder = f"molecule/{random.token_hex(8)}"
         self.variables |= {
@@ -41,7 +41,7 @@ class Backed(Installation):
             "postgres_backup_access_key": keys["access_key"],
             "postgres_backup_secret_key": keys["secret_key"],
             "postgres_backup_cipher_password": random.token_hex(20),
-            "postgres_backup_ca_certificate": (state / "ca.crt").read_text(encoding="utf-8"),
+            "postgres_backup_ca_certificate": ca,
         }
 
     def take(self, entry: str, **variables: Any) -> Run:
@@ -79,23 +79,23 @@ def in_sync(pods: Pods) -> bool:
 
 
 @pytest.fixture(scope="module")
-def backed(pods: Pods, client: Client, state: Path, inventory: Inventory, secrets: dict[str, Any]) -> Iterator[Backed]:
+def backed(
+    pods: Pods, client: Client, state: Path, ca: str, inventory: Inventory, secrets: dict[str, Any]
+) -> Iterator[Backed]:
     """Return an installation, made from nothing."""
     image = pods.core.read_namespaced_pod("postgres-0", "infrastructure").spec.containers[0].image
     [host] = inventory.hosts("second_site")
     keys = secrets["second_site_keys"]["backups"]
     with pods.namespace(NAMESPACE):
-        found = Backed(state, image, inventory.address(host), keys)
+        found = Backed(state, ca, image, inventory.address(host), keys)
         run = found.apply()
         assert run.code == 0, run.output
         hidden = {name: value for name, value in found.variables.items() if "key" in name or "password" in name}
         assert leaked(hidden, run.output) == []
         ask(pods, "CREATE TABLE precious (word text)")
         yield found
-    ca = (state / "ca.crt").read_text(encoding="utf-8")
-    client.call(
-        empty, endpoint=f"{inventory.address(host)}:9000", ca=ca, key=keys, bucket="backups", prefix=found.folder
-    )
+    endpoint, steps = f"{inventory.address(host)}:9000", [["empty", "backups", found.folder]]
+    assert client.call(store, endpoint=endpoint, ca=ca, key=keys, steps=steps) == ["done"]
 
 
 def test_a_second_run_changes_nothing(backed: Backed) -> None:

@@ -111,12 +111,6 @@ def shake_hands(host: str, ca: str, name: str, port: int = 5432) -> str:
 
 
 @pytest.fixture(scope="session")
-def ca(state: Path) -> str:
-    """Return the certificate of the platform's CA."""
-    return (state / "ca.crt").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="session")
 def logins(secrets: dict[str, Any], definitions: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return how each service signs in."""
     return {

@@ -6,17 +6,16 @@ from __future__ import annotations
 import secrets as random
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import server_certificate
 from cluster_client import Client, Pods
 from confinement import confined, confinements
 from controller import Run, apply_role
 from exposition import metrics
 from leaks import leaked
-from secret_store import authority, certificate
 
 NAMESPACE, OWN = "infrastructure", "molecule-redis-own"
 NAME = "app.kubernetes.io/name=redis"
@@ -71,12 +70,6 @@ def users(definitions: dict[str, Any]) -> list[str]:
     found = sorted(name for name, definition in definitions.items() if "redis" in definition)
     assert {"auth", "api", "image"} <= set(found)
     return found
-
-
-@pytest.fixture(scope="session")
-def ca(state: Path) -> str:
-    """Return the certificate of the platform's CA."""
-    return (state / "ca.crt").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -217,10 +210,8 @@ class Installation:
         self.renew()
 
     def renew(self) -> None:
-        """Take a new CA and a certificate of it, made as the role secrets makes them."""
-        now = datetime.now(UTC)
-        made = authority("ca", "a CA of the tests", now)
-        made |= certificate(made, {"name": "redis", "authority": "ca", "domains": [self.host]}, now)
+        """Take a new CA and a certificate of it."""
+        made = server_certificate("redis", self.host)
         self.ca = str(made["ca_certificate"])
         self.variables |= {
             "redis_ca_certificate": self.ca,

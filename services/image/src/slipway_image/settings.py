@@ -36,7 +36,7 @@ class Settings(DatabaseSettings, RedisSettings, TokenSettings):
     )
     # Bodies that arrive at a time. All but a few are temporary files: this times upload_max_bytes has to fit into /tmp.
     upload_receiving: int = Field(48, ge=1, le=10_000, description="uploads at a time, 1 to 10000", examples=["48"])
-    # The first few of them wait in memory, which costs half as much: this times upload_max_bytes, for good.
+    # The first few of them wait in memory, which costs a quarter less: this times upload_max_bytes, for good.
     upload_in_memory: int = Field(4, ge=0, le=1000, description="uploads at a time, 0 to 1000", examples=["4"])
     upload_receive_seconds: Seconds = Field(
         120, description="seconds for one body, above 0, at most 600", examples=["120"]

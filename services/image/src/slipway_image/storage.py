@@ -6,6 +6,7 @@ that is done here: its signature, our file.
 """
 
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -84,9 +85,14 @@ class S3BlobStore:
         self._region = settings.s3_region
         self._base = f"{str(settings.s3_endpoint).rstrip('/')}/{settings.s3_bucket}"
         self._credentials = _MountedCredentials(settings)
+        # The system's CAs are read once for all of them.
+        trust = settings.trust_public()
         # A pool for each kind of work, as large as the number of threads that may use it.
-        self._uploads = _pool(settings, settings.upload_storing)
-        self._pools = [self._uploads, _pool(settings, settings.downloads), _pool(settings, CONTROL_CONNECTIONS)]
+        self._pools = [
+            _pool(settings, connections, trust)
+            for connections in (settings.upload_storing, settings.downloads, CONTROL_CONNECTIONS)
+        ]
+        self._uploads = self._pools[0]
         self._downloads = self._client(settings, self._pools[1])
         self._control = self._client(settings, self._pools[2])
         wait = settings.upload_wait_seconds
@@ -186,12 +192,12 @@ class S3BlobStore:
         )
 
 
-def _pool(settings: Settings, connections: int) -> urllib3.PoolManager:
+def _pool(settings: Settings, connections: int, trust: ssl.SSLContext) -> urllib3.PoolManager:
     return urllib3.PoolManager(
         maxsize=connections,
         block=True,
         blocksize=CHUNK,
-        ssl_context=settings.trust_public(),
+        ssl_context=trust,
         timeout=urllib3.Timeout(connect=settings.s3_connect_timeout, read=settings.s3_read_timeout),
         # All calls here can be repeated: keys are never written twice with different content. Once more after a
         # broken connection, which may just have been an old one; a store that hangs is not waited for any longer.
