@@ -21,10 +21,8 @@ type reconciler struct {
 
 func (r reconciler) ensure(ctx context.Context, wanted Declaration) error {
 	for _, b := range wanted.Buckets {
-		for _, step := range []func(context.Context, Bucket) error{r.bucket, r.lifecycle, r.replication} {
-			if err := step(ctx, b); err != nil {
-				return fmt.Errorf("bucket %s: %w", b.Name, err)
-			}
+		if err := r.bucket(ctx, b); err != nil {
+			return fmt.Errorf("bucket %s: %w", b.Name, err)
 		}
 	}
 	current := map[string]string{} // access key -> policy
@@ -70,6 +68,8 @@ func (r reconciler) bucket(ctx context.Context, b Bucket) error {
 	r.say(!exists, "bucket %s", b.Name)
 	if !exists && r.check {
 		r.say(b.Versioning, "bucket %s versioning %t", b.Name, b.Versioning)
+		r.say(b.NoncurrentDays > 0, "bucket %s lifecycle", b.Name)
+		r.say(b.Replication != nil, "bucket %s replication", b.Name)
 		return nil
 	}
 	found, err := r.server.s3.GetBucketVersioning(ctx, b.Name)
@@ -87,7 +87,10 @@ func (r reconciler) bucket(ctx context.Context, b Bucket) error {
 		}
 	}
 	r.say(differs, "bucket %s versioning %t", b.Name, b.Versioning)
-	return nil
+	if err := r.lifecycle(ctx, b); err != nil {
+		return err
+	}
+	return r.replication(ctx, b)
 }
 
 func (r reconciler) user(ctx context.Context, u User, keys Keys) error {

@@ -15,10 +15,6 @@ const ruleID = "slipway"
 
 // lifecycle lets overwritten and deleted objects end, and the mark of a deletion with the last of them.
 func (r reconciler) lifecycle(ctx context.Context, b Bucket) error {
-	if !r.there(ctx, b) {
-		r.say(b.NoncurrentDays > 0, "bucket %s lifecycle", b.Name)
-		return nil
-	}
 	found, err := r.server.s3.GetBucketLifecycle(ctx, b.Name)
 	switch {
 	case minio.ToErrorResponse(err).Code == "NoSuchLifecycleConfiguration":
@@ -56,10 +52,6 @@ func (r reconciler) lifecycle(ctx context.Context, b Bucket) error {
 // replication sends what is written to a bucket to another server, what was there before too. A deletion arrives as a
 // mark: the versions there outlive it.
 func (r reconciler) replication(ctx context.Context, b Bucket) error {
-	if !r.there(ctx, b) {
-		r.say(b.Replication != nil, "bucket %s replication", b.Name)
-		return nil
-	}
 	targets, err := r.server.admin.ListRemoteTargets(ctx, b.Name, string(madmin.ReplicationService))
 	if err != nil {
 		return err
@@ -175,10 +167,4 @@ func (r reconciler) unreplicate(ctx context.Context, b Bucket, targets []madmin.
 	})
 	r.say(true, "bucket %s replication", b.Name)
 	return err
-}
-
-// there tells whether a bucket can be asked: in a forecast it may not exist yet.
-func (r reconciler) there(ctx context.Context, b Bucket) bool {
-	exists, err := r.server.s3.BucketExists(ctx, b.Name)
-	return err != nil || exists || !r.check
 }

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
-from databases import connect
+from databases import connect, value
 from errors import DeclarationError, NotYetError
 from repository import LOCKED, NO_BACKUP, READY, Backup, Repository, RepositoryError, require_settings
 
@@ -49,9 +49,7 @@ def due(now: datetime, backups: Sequence[Backup], hour: int, full_days: int) -> 
 def ask(question: str) -> Any:
     connection = connect(SOCKET)
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(question)
-            return cursor.fetchone()[0]
+        return value(connection, question)
     finally:
         connection.close()
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from errors import NotYetError
+from errors import NotYetError, require_declared
 
 CERTIFICATE = Path("/run/secrets/postgres-certificate/tls.crt")
 POSTMASTER = Path("/var/lib/postgresql/data/postmaster.pid")
@@ -31,9 +31,7 @@ SECONDS = 10.0
 def mounted(file: Path, wanted: str) -> bytes:
     """The certificate of the file, if that is what was declared."""
     content = file.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != wanted:
-        raise NotYetError(f"{file}: found {found[:12]}, wanted {wanted[:12]}, the kubelet is about to bring it")
+    require_declared(file, hashlib.sha256(content).hexdigest(), wanted)
     end = b"-----END CERTIFICATE-----"
     return ssl.PEM_cert_to_DER_cert((content.partition(end)[0] + end).decode())
 

@@ -182,3 +182,9 @@ def connect(socket: str) -> Connection:
         raise NotYetError(" ".join(str(error).split())) from error
     connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
     return connection
+
+
+def value(connection: Connection, question: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchone()[0]

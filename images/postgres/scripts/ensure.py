@@ -21,7 +21,7 @@ import databases
 import leader_endpoint
 import psycopg2
 import settings
-from errors import DeclarationError, NotYetError
+from errors import DeclarationError, NotYetError, require_declared
 from kubernetes_api import ApiError, KubernetesApi
 
 SCOPE = "postgres"
@@ -41,8 +41,8 @@ def read(text: str) -> dict[str, Any]:
 def require_revision(secrets: Path, revision: str) -> None:
     file = secrets / "revision"
     found = file.read_text(encoding="utf-8").strip() if file.is_file() else "none"
-    if revision and found != revision:
-        raise NotYetError(f"{file}: found {found[:12]}, wanted {revision[:12]}, the kubelet is about to bring it")
+    if revision:
+        require_declared(file, found, revision)
 
 
 def ensure(declaration: Mapping[str, Any], options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from errors import DeclarationError, NotYetError
+from errors import DeclarationError, require_declared
 
 STANZA = "postgres"
 SETTINGS = Path("/etc/pgbackrest/pgbackrest.conf")
@@ -136,7 +136,5 @@ class Repository:
 
 
 def require_settings(revision: str, settings: Path = SETTINGS) -> None:
-    """The kubelet brings new settings some time after they were declared."""
-    found = hashlib.sha256(settings.read_bytes()).hexdigest()
-    if found != revision:
-        raise NotYetError(f"{settings}: found {found[:12]}, wanted {revision[:12]}, the kubelet is about to bring it")
+    """`revision` is the SHA-256 of the settings that were declared."""
+    require_declared(settings, hashlib.sha256(settings.read_bytes()).hexdigest(), revision)

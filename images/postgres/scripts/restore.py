@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from databases import connect
+from databases import connect, value
 from errors import DeclarationError, NotYetError
 from repository import NO_BACKUP, READY, Backup, Info, Repository, RepositoryError, seconds_of, shown
 
@@ -149,12 +149,6 @@ def wait(running: subprocess.Popen[bytes], look: Callable[[Any], bool], moment: 
             connection.close()
         time.sleep(0.3)
     raise DeclarationError(f"the recovery did not end in {REPLAY_SECONDS} s: {LOG.read_text(errors='replace')[-200:]}")
-
-
-def value(connection: Any, question: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(question)
-        return cursor.fetchone()[0]
 
 
 def reached(connection: Any, moment: datetime | None) -> bool:
