@@ -14,6 +14,7 @@ import httpx2
 import yaml
 from pydantic import SecretStr
 from slipway_kit.settings import ServiceSettings
+from slipway_testing.certificates import Authority
 from slipway_testing.minio import ObjectStore, running_minio
 from slipway_testing.platform import PUBLIC_URL, prepared_platform
 from slipway_testing.postgres import running_postgres
@@ -121,9 +122,11 @@ def platform(cores: Cores, folder: Path, *, profile: str | None = None) -> Itera
     with ExitStack() as stack:
         # Durable, as in production: a login that is answered has been written.
         durable = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-        postgres = stack.enter_context(running_postgres(**durable))
-        store = stack.enter_context(running_minio())
-        redis = stack.enter_context(running_redis())
+        # The data stores speak TLS only, as the platform's do.
+        authority, address = Authority(folder), "127.0.0.1"
+        postgres = stack.enter_context(running_postgres(address, authority=authority, **durable))
+        store = stack.enter_context(running_minio(authority))
+        redis = stack.enter_context(running_redis(address, authority=authority))
         ports = {name: free_port() for name in (*SERVICES, "bare", "sink")}
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         prepared = prepared_platform(postgres, store, redis, urls)

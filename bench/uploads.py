@@ -95,7 +95,9 @@ def to_store(picture: Picture, store: ObjectStore, folder: str) -> Send:
         name = f"{folder}/{secrets.token_hex(16)}.jpg"
         address = store.client.presigned_put_object(BUCKET, name, expires=timedelta(minutes=10))
         headers = {"Content-Type": "image/jpeg", "Content-Length": str(picture.size)}
-        return session.put(address, data=picture.pieces(), headers=headers, allow_redirects=False)
+        return session.put(
+            address, data=picture.pieces(), headers=headers, allow_redirects=False, ssl=store.trust or True
+        )
 
     return send
 

@@ -14,8 +14,8 @@ from slipway_testing.platform import BUCKET, Platform, User
 
 
 @pytest.fixture(scope="module")
-def tls_store() -> Iterator[ObjectStore]:
-    with running_minio(tls=True) as store:
+def tls_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with running_minio(Authority(tmp_path_factory.mktemp("ca"))) as store:
         store.client.make_bucket(BUCKET)
         yield store
 

@@ -14,7 +14,7 @@ LIFETIME = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Its certificate is the file `ca.crt` of its directory; `issue` adds those of servers."""
+    """Its certificate is the file `ca.crt` of its directory; `issue` adds those of servers, there or elsewhere."""
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._key = directory, generate_private_key(SECP256R1())
@@ -25,8 +25,9 @@ class Authority:
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.file.write_bytes(built.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
 
-    def issue(self, *names: str) -> tuple[Path, Path]:
+    def issue(self, *names: str, directory: Path | None = None) -> tuple[Path, Path]:
         """Certificate and key, as files, of the server with these names and addresses."""
+        directory = directory or self._directory
         key = generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -34,7 +35,7 @@ class Authority:
         built = built.add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
         )
-        certificate, private = self._directory / "tls.crt", self._directory / "tls.key"
+        certificate, private = directory / "tls.crt", directory / "tls.key"
         certificate.write_bytes(built.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import urllib3
@@ -31,6 +32,11 @@ class ObjectStore:
     @property
     def url(self) -> str:
         return f"{'https' if self.ca else 'http'}://{self.address}"
+
+    @cached_property
+    def trust(self) -> ssl.SSLContext | None:
+        """What its clients verify it with."""
+        return ssl.create_default_context(cafile=self.ca) if self.ca else None
 
     @property
     def client(self) -> Minio:
@@ -64,13 +70,12 @@ def binary() -> Path:
 
 
 @contextmanager
-def running_minio(*, tls: bool = False) -> Iterator[ObjectStore]:
-    """A server of its own; with `tls` it speaks nothing else, with a certificate for its address of a CA of its own."""
+def running_minio(authority: Authority | None = None) -> Iterator[ObjectStore]:
+    """A server of its own; with a CA it speaks TLS only, with a certificate of it for its address."""
     server = binary()
     directory = Path(tempfile.mkdtemp(prefix="slipway-minio-"))
-    authority = Authority(directory) if tls else None
     if authority is not None:
-        certificate, key = authority.issue("127.0.0.1")
+        certificate, key = authority.issue("127.0.0.1", directory=directory)
         certificate.rename(directory / "public.crt")
         key.rename(directory / "private.key")
     address, password = f"127.0.0.1:{free_port()}", secrets.token_hex(16)
@@ -113,8 +118,7 @@ def running_minio(*, tls: bool = False) -> Iterator[ObjectStore]:
 
 def _answers(store: ObjectStore) -> bool:
     try:
-        trust = ssl.create_default_context(cafile=store.ca) if store.ca else None
-        with urllib.request.urlopen(f"{store.url}/minio/health/cluster", timeout=1, context=trust) as answer:
+        with urllib.request.urlopen(f"{store.url}/minio/health/cluster", timeout=1, context=store.trust) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -141,7 +141,8 @@ def prepared_platform(postgres: Postgres, store: ObjectStore, redis: RedisServer
             "s3_bucket": BUCKET,
             "s3_access_key": store.access_key,
             "s3_secret_key": store.secret_key,
-        },
+        }
+        | ({"platform_ca_file": store.ca} if store.ca else {}),
     )
     for name in databases:
         asyncio.run(migrate(_settings(name, getattr(platform, f"{name}_settings")), f"slipway_{name}"))

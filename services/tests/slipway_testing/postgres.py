@@ -86,20 +86,20 @@ def binaries() -> Path:
 
 
 @contextmanager
-def running_postgres(*names: str, **changes: str) -> Iterator[Postgres]:
+def running_postgres(*names: str, authority: Authority | None = None, **changes: str) -> Iterator[Postgres]:
     """`changes` are settings of the server that differ from those of the tests.
 
-    With names it speaks TLS only, with a certificate for them of a CA of its own.
+    With names it speaks TLS only, with a certificate for them of that CA, or of one of its own.
     """
     # Not below pytest's own directory: that one is closed to other users.
     directory = Path(tempfile.mkdtemp(prefix="slipway-postgres-"))
-    authority = Authority(directory) if names else None
+    authority = authority or (Authority(directory) if names else None)
     server = Postgres("127.0.0.1", free_port(), secrets.token_hex(16), authority.file if authority else None)
     data, password_file, log = directory / "data", directory / "password", directory / "log"
     password_file.write_text(server.password)
     files = [directory, password_file]
     if authority:
-        certificate, key = authority.issue(*names)
+        certificate, key = authority.issue(*names, directory=directory)
         key.chmod(0o600)
         files += [certificate, key]
         changes = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)} | changes

@@ -94,10 +94,10 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(*names: str) -> Iterator[RedisServer]:
+def running_redis(*names: str, authority: Authority | None = None) -> Iterator[RedisServer]:
     """A server without persistence: a stop is also a loss of everything that was in it.
 
-    With names it speaks TLS only, with a certificate for them of a CA of its own.
+    With names it speaks TLS only, with a certificate for them of that CA, or of one of its own.
     """
     if shutil.which("redis-server") is None:
         raise RuntimeError("no Redis server found: install the package redis-server")
@@ -118,8 +118,8 @@ def running_redis(*names: str) -> Iterator[RedisServer]:
         "maxmemory-policy": "volatile-lru",
     }
     if names:
-        authority = Authority(directory)
-        certificate, key = authority.issue(*names)
+        authority = authority or Authority(directory)
+        certificate, key = authority.issue(*names, directory=directory)
         server.ca = authority.file
         tls = {"tls-cert-file": certificate, "tls-key-file": key, "tls-auth-clients": "no"}
         configuration |= {"port": 0, "tls-port": server.port, **tls}

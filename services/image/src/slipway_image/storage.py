@@ -30,6 +30,8 @@ from urllib3.exceptions import HTTPError
 from slipway_image.settings import Settings
 
 CHUNK = 256 * 1024
+# What S3 wants in the place of a hash, when there is none.
+UNSIGNED = "UNSIGNED-PAYLOAD"
 # Health checks, deletes and lists have connections of their own, so that uploads cannot starve them.
 CONTROL_CONNECTIONS = 4
 # What S3 gives in one answer.
@@ -58,7 +60,7 @@ class BlobStore(Protocol):
     """Problem 503 when the store does not answer; BlobNotFoundError for a key that it does not have."""
 
     async def put(self, key: str, file: IO[bytes], size: int, content_type: str, sha256: str) -> None:
-        """The object is there as a whole or not at all; the store checks its bytes against `sha256` (hex)."""
+        """The object is there as a whole or not at all, and its bytes are those of `sha256` (hex)."""
 
     def read(self, key: str, offset: int, length: int) -> AbstractAsyncContextManager[Chunks]:
         """`length` bytes from `offset` on. Fails on entry, before anything was answered to a client."""
@@ -144,6 +146,8 @@ class S3BlobStore:
     def _put(self, key: str, file: IO[bytes], size: int, content_type: str, sha256: str) -> None:
         url = urlsplit(f"{self._base}/{key}")
         now = datetime.now(UTC)
+        # What TLS brings has not changed on its way. Otherwise the store hashes it once more, and refuses what differs.
+        content = sha256 if url.scheme == "http" else UNSIGNED
         signed = sign_v4_s3(
             method="PUT",
             url=url,
@@ -152,12 +156,11 @@ class S3BlobStore:
                 "Host": url.netloc,
                 "Content-Length": str(size),
                 "Content-Type": content_type,
-                # Of the bytes as they were hashed on arrival: the store refuses anything else.
-                "x-amz-content-sha256": sha256,
+                "x-amz-content-sha256": content,
                 "x-amz-date": to_amz_date(now),
             },
             credentials=self._credentials.retrieve(),
-            content_sha256=sha256,
+            content_sha256=content,
             date=now,
         )
         headers = {name: str(value) for name, value in signed.items()}
