@@ -22,7 +22,7 @@ POSTGRES = (
     "statefulset.yml.j2",
     "pgbouncer.yml.j2",
 )
-MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2")
+MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2", "heal.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
 GRANTS = [{"bucket": "images", "access": "write"}]
 USERS = [{"name": "image", "access_key": "test-access", "secret_key": "test-secret", "grants": GRANTS}]
@@ -238,6 +238,14 @@ def test_four_minios_name_the_drives_of_all(render: Any) -> None:
     pod = pick(minio(render, minio_members=4), "StatefulSet", "minio")["spec"]["template"]["spec"]
     drives = "https://minio-{0...3}.minio-members.infrastructure.svc.cluster.local:9000/data/store"
     assert pod["containers"][0]["args"][-1] == drives
+
+
+def test_the_drives_of_four_are_checked_by_a_pod_that_gets_no_requests(render: Any) -> None:
+    documents = minio(render, minio_members=4)
+    job = pick(documents, "CronJob", "minio-heal")["spec"]["jobTemplate"]["spec"]["template"]
+    for service in ("minio", "minio-members"):
+        wanted = pick(documents, "Service", service)["spec"]["selector"]
+        assert not wanted.items() <= job["metadata"]["labels"].items()
 
 
 def test_a_minio_speaks_tls_only_and_restarts_for_a_new_certificate(render: Any) -> None:

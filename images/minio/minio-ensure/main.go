@@ -1,6 +1,8 @@
 // Command minio-ensure brings a MinIO server to a declared state: buckets, their versioning, one user per
 // application and what it may do. It prints one line per thing, "changed ..." or "unchanged ...", and changes
 // nothing that is already right.
+//
+// With -heal it has the server check and repair what its drives hold instead, and prints one line of JSON.
 package main
 
 import (
@@ -43,23 +45,14 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 		rootUser     = flags.String("root-user-file", os.Getenv("MINIO_ROOT_USER_FILE"), "file with the root user")
 		rootPassword = flags.String("root-password-file", os.Getenv("MINIO_ROOT_PASSWORD_FILE"), "file with the root password")
 		check        = flags.Bool("check", false, "say what would change and change nothing")
+		healing      = flags.Bool("heal", false, "check what every drive holds of every object and write anew what is damaged, and do nothing else")
 		timeout      = flags.Duration("timeout", 60*time.Second, "give up after this long")
 	)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	source := stdin
-	if *declaration != "-" {
-		source = strings.NewReader(*declaration)
-	}
-	wanted, err := readDeclaration(source)
-	if err != nil {
-		return err
-	}
-	if err := requireRevision(*secrets, *revision); err != nil {
-		return err
-	}
 	root := Keys{}
+	var err error
 	if root.Access, err = readSecret(*rootUser); err != nil {
 		return fmt.Errorf("root user: %w", err)
 	}
@@ -72,5 +65,19 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
+	if *healing {
+		return heal(ctx, server, stdout)
+	}
+	source := stdin
+	if *declaration != "-" {
+		source = strings.NewReader(*declaration)
+	}
+	wanted, err := readDeclaration(source)
+	if err != nil {
+		return err
+	}
+	if err := requireRevision(*secrets, *revision); err != nil {
+		return err
+	}
 	return reconciler{server: server, secrets: *secrets, check: *check, out: stdout}.ensure(ctx, wanted)
 }

@@ -3,7 +3,6 @@ because adding one is adding a folder."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import yaml
 from cluster_client import Client, Pods
 from confinement import confined, confinements
 from controller import Run, apply_role
-from kubernetes.client import ApiException, AppsV1Api, BatchV1Api
+from cronjobs import run_now
+from kubernetes.client import AppsV1Api, BatchV1Api
 from leaks import leaked
 
 OWN = "molecule-service-own"
@@ -192,28 +192,7 @@ def test_what_it_does_at_fixed_times_works(pods: Pods, definition: dict[str, Any
     wanted = {f"{name}-{one['name']}": one["schedule"] for one in definition.get("schedules", [])}
     assert {cronjob.metadata.name: cronjob.spec.schedule for cronjob in found} == wanted
     for cronjob in found:
-        run_now(pods, batch, cronjob)
-
-
-def run_now(pods: Pods, batch: Any, cronjob: Any) -> None:
-    """Run the command of a CronJob in a Job of the test's own, and wait until it has succeeded."""
-    namespace, name = cronjob.metadata.namespace, f"molecule-{cronjob.metadata.name}"
-
-    def succeeded() -> list[int]:
-        jobs = batch.list_namespaced_job(namespace, field_selector=f"metadata.name={name}").items
-        return [job.status.succeeded or 0 for job in jobs]
-
-    def remove() -> None:
-        with contextlib.suppress(ApiException):
-            batch.delete_namespaced_job(name, namespace, propagation_policy="Background")
-        assert pods.eventually(succeeded, []) == []
-
-    remove()  # what a run that was broken off has left
-    batch.create_namespaced_job(namespace, {"metadata": {"name": name}, "spec": cronjob.spec.job_template.spec})
-    try:
-        assert pods.eventually(succeeded, [1]) == [1]
-    finally:
-        remove()
+        run_now(pods, cronjob)
 
 
 def test_only_who_has_a_path_is_reachable_from_outside(cluster: Any, definitions: dict[str, Any], domain: str) -> None:
@@ -309,7 +288,7 @@ def test_a_schedule_comes_and_goes_with_its_line(folder: Folder, pods: Pods) -> 
     run = folder.apply(schedules=[nightly])
     assert run.code == 0, run.output
     assert names() == ["hello-nightly"]
-    run_now(pods, batch, batch.read_namespaced_cron_job("hello-nightly", OWN))
+    run_now(pods, batch.read_namespaced_cron_job("hello-nightly", OWN))
     run = folder.apply()
     assert run.code == 0, run.output
     assert names() == []
