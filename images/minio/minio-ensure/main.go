@@ -1,6 +1,9 @@
 // Command minio-ensure brings a MinIO server to a declared state: buckets, their versioning, one user per
 // application and what it may do. It prints one line per thing, "changed ..." or "unchanged ...", and changes
 // nothing that is already right.
+//
+// With -fill it copies what the replicas of the declared buckets hold into these instead, and prints one line of JSON
+// per bucket.
 package main
 
 import (
@@ -43,6 +46,7 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 		rootUser     = flags.String("root-user-file", os.Getenv("MINIO_ROOT_USER_FILE"), "file with the root user")
 		rootPassword = flags.String("root-password-file", os.Getenv("MINIO_ROOT_PASSWORD_FILE"), "file with the root password")
 		check        = flags.Bool("check", false, "say what would change and change nothing")
+		filling      = flags.Bool("fill", false, "copy the objects of the declared buckets back from their replicas, and do nothing else")
 		timeout      = flags.Duration("timeout", 60*time.Second, "give up after this long")
 	)
 	if err := flags.Parse(arguments); err != nil {
@@ -72,5 +76,8 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
+	if *filling {
+		return fill(ctx, server, *caFile, *secrets, wanted, stdout)
+	}
 	return reconciler{server: server, secrets: *secrets, check: *check, out: stdout}.ensure(ctx, wanted)
 }
