@@ -39,7 +39,8 @@ def store(endpoint: str, ca: str, key: dict[str, str] | None, steps: list[list[s
             sender = (about.metadata or {}).get("x-amz-meta-sender", "")
             return f"{about.etag} {about.version_id} {about.content_type} {sender}"
         elif step == "versions":
-            listed = client.list_objects(bucket_name=names[0], recursive=True, include_version=True)
+            prefix = names[1] if len(names) > 1 else ""
+            listed = client.list_objects(bucket_name=names[0], prefix=prefix, recursive=True, include_version=True)
             marks = [found.is_delete_marker for found in listed]
             return f"{len(marks) - sum(marks)} objects, {sum(marks)} marks"
         elif step == "get":
