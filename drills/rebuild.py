@@ -36,7 +36,7 @@ POSTS, IMAGES, LATE_POSTS = 200, 8, 10
 IMAGE_BYTES = 4_000_000
 COPIED_SECONDS = 120
 # A line of the table at the end of a playbook: "   platform      1m50s".
-PART = re.compile(r"^ {3}( {0,2}[a-z_]+) +(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
+PART = re.compile(r"^ {3}( {0,2}[a-z0-9_]+) +(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
 
 
 def parts_of(output: str) -> list[tuple[str, int]]:
@@ -87,7 +87,7 @@ class Outcome:
             "versions_there": {"before": self.versions[0], "after": self.versions[1], "doubled": list(self.doubled)},
             "hosts_seconds": round(self.hosts_seconds, 1),
             "rebuild_seconds": round(self.rebuild_seconds, 1),
-            "parts": dict(self.parts),
+            "parts": list(self.parts),
         }
 
     def table(self) -> str:

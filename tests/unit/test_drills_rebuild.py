@@ -19,6 +19,7 @@ OUTPUT = """
 == done after 4m05s
    preflight                      9s
    platform                    1m50s
+     k3s                         28s
      postgres                    45s
    services                     2m00s
    all                         1h02m
@@ -43,6 +44,7 @@ def test_what_a_run_took_is_read_from_its_table() -> None:
     assert rebuild.parts_of(OUTPUT) == [
         ("preflight", 9),
         ("platform", 110),
+        ("  k3s", 28),
         ("  postgres", 45),
         ("services", 120),
         ("all", 3720),
