@@ -45,7 +45,7 @@ bench: bootstrap-tests ## What the services cost and hold, beside their goals, i
 	@python plugins/module_utils/artifact_store.py build minio
 	@python -m bench $(BENCH)
 
-drills: bootstrap-tests ## Break Postgres under writes, in every way we know, and count what is lost
+drills: bootstrap-tests ## Break Postgres under writes, then lose the whole cluster, and count what is lost
 	@$(lab) python -m drills $(DRILLS)
 
 lock: bootstrap ## Lock the Python dependencies again, after a change of an .in file

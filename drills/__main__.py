@@ -1,4 +1,4 @@
-"""`python -m drills`: break Postgres under writes, then look for every acknowledged one. See docs/drills.md."""
+"""`python -m drills`: break the platform, then look for all that was acknowledged. See docs/drills.md."""
 
 import argparse
 import sys
@@ -8,10 +8,11 @@ from typing import Any
 
 from cluster_access import ClusterUnreachableError, state_directory
 from controller import Inventory, ssh
+from smoke_check import StepError
 
 from bench.machine import describe_machine, sentence
 from bench.report import write_dated, write_page
-from drills import ROOT, report
+from drills import ROOT, rebuild, report
 from drills.drill import Outcome, run
 from drills.faults import FAULTS
 from drills.installation import DrillError, installed
@@ -21,23 +22,26 @@ PAGE = ROOT / "docs" / "drills.md"
 # The lab alone: its hosts can be stopped and started from here.
 ENVIRONMENT = "local"
 ROWS = 10_000
+# Comes last, and takes the hosts of all others with it.
+REBUILD = "rebuild"
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m drills", description=__doc__)
-    parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault; again for more")
+    parser.add_argument("--only", action="append", choices=[*FAULTS, REBUILD], help="this one; again for more")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"acknowledged inserts in each drill (default: {ROWS})")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/drills.md")
     arguments = parser.parse_args(words)
     if arguments.rows < 100:
         parser.error(f"--rows: found {arguments.rows}, wanted at least 100, for example {ROWS}")
-    if arguments.write_docs and (arguments.only or arguments.rows < ROWS):
-        parser.error(f"--write-docs: found a part of the drills, wanted all of them with at least {ROWS} rows")
+    if arguments.write_docs and (arguments.only not in (None, [REBUILD]) or arguments.rows < ROWS):
+        wanted = f"all of them with at least {ROWS} rows, or {REBUILD} alone"
+        parser.error(f"--write-docs: found a part of the drills, wanted {wanted}")
     return arguments
 
 
 def drill(faults: Sequence[str], rows: int) -> Iterator[Outcome]:
-    """All of them, one after the other, in one installation."""
+    """Those of Postgres, one after the other, in one installation."""
     state = state_directory(ENVIRONMENT)
     inventory = Inventory(ROOT / "inventories" / ENVIRONMENT)
     hosts: dict[str, Any] = {name: ssh(inventory.address(name), state) for name in inventory.hosts()}
@@ -58,26 +62,34 @@ def main(words: Sequence[str] | None = None) -> int:
     # In the order of FAULTS: after the control the installation is an asynchronous one.
     wanted = [name for name in FAULTS if name in (arguments.only or FAULTS)]
     outcomes: list[Outcome] = []
+    rebuilt: list[rebuild.Outcome] = []
     broken = ""
     try:
-        for outcome in drill(wanted, arguments.rows):
-            outcomes.append(outcome)
-    except (DrillError, ClusterUnreachableError) as error:
+        if wanted:
+            for outcome in drill(wanted, arguments.rows):
+                outcomes.append(outcome)
+        if REBUILD in (arguments.only or [REBUILD]):
+            rebuilt.append(rebuild.run(ENVIRONMENT))
+    except (DrillError, ClusterUnreachableError, StepError) as error:
         broken = str(error)
     about["seconds"] = round(time.monotonic() - began)
+    every: list[Outcome | rebuild.Outcome] = [*outcomes, *rebuilt]
     # Also of drills that came before one that broke off.
-    document = {"machine": about, "drills": [outcome.receipt() for outcome in outcomes], "broken": broken}
+    document = {"machine": about, "drills": [outcome.receipt() for outcome in every], "broken": broken}
     receipt = write_dated(RECEIPTS, document)
-    table = report.table(outcomes)
-    print(f"{table}\n\n{report.total(outcomes)}")
-    bad = sum(not outcome.good for outcome in outcomes)
-    print(
-        f"\n{len(outcomes)} drills, {bad} not as it should, {about['seconds']} s; receipt: {receipt.relative_to(ROOT)}"
-    )
+    pages = {}
+    if outcomes:
+        pages["drills"] = f"{report.table(outcomes)}\n\n{report.total(outcomes)}"
+    if rebuilt:
+        pages[f"drills --only {REBUILD}"] = f"{rebuilt[0].table()}\n\n{rebuilt[0].total()}"
+    print("\n\n".join(pages.values()))
+    bad = sum(not outcome.good for outcome in every)
+    print(f"\n{len(every)} drills, {bad} not as it should, {about['seconds']} s; receipt: {receipt.relative_to(ROOT)}")
     if broken:
         print(f"drills: {broken}", file=sys.stderr)
     elif arguments.write_docs:
-        write_page(PAGE, f"{sentence(about)}\n\n{table}\n\n{report.total(outcomes)}", "drills")
+        for program, page in pages.items():
+            write_page(PAGE, f"{sentence(about)}\n\n{page}", program)
     return 1 if bad or broken else 0
 
 

@@ -29,6 +29,20 @@ def store(endpoint: str, ca: str, key: dict[str, str] | None, steps: list[list[s
         elif step == "put":
             content = names[2].encode()
             client.put_object(bucket_name=names[0], object_name=names[1], data=io.BytesIO(content), length=len(content))
+        elif step == "put letter":
+            content = names[2].encode()
+            given: dict[str, Any] = {"content_type": "text/x-letter", "metadata": {"sender": "grandmother"}}
+            data = io.BytesIO(content)
+            client.put_object(bucket_name=names[0], object_name=names[1], data=data, length=len(content), **given)
+        elif step == "stat":
+            about = client.stat_object(bucket_name=names[0], object_name=names[1])
+            sender = (about.metadata or {}).get("x-amz-meta-sender", "")
+            return f"{about.etag} {about.version_id} {about.content_type} {sender}"
+        elif step == "versions":
+            prefix = names[1] if len(names) > 1 else ""
+            listed = client.list_objects(bucket_name=names[0], prefix=prefix, recursive=True, include_version=True)
+            marks = [found.is_delete_marker for found in listed]
+            return f"{len(marks) - sum(marks)} objects, {sum(marks)} marks"
         elif step == "get":
             answer = client.get_object(bucket_name=names[0], object_name=names[1])
             with answer:

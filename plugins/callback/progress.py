@@ -1,4 +1,4 @@
-"""Says which step of how many runs, for how long, and, while one task takes long, what it is busy with."""
+"""Says which step of how many runs, what a task that takes long is busy with, and how long each step took."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: progress
 type: aggregate
-short_description: step n of m with times, and a heartbeat during long tasks
+short_description: step n of m with times, a heartbeat during long tasks, and a table of times
 description:
   - Prints a line at the start of every play (which of how many, its name, time so far).
   - While one task runs longer than the interval, prints what is running, with the builds of the artifact store.
+  - At the end of a run of several playbooks, prints how long each of them took, and its roles that took long.
 options:
   interval:
     description: Seconds of silence after which a long task is named.
@@ -29,6 +30,9 @@ options:
     default: ~/.cache/slipway/progress.json
     env: [{name: SLIPWAY_PROGRESS_FILE}]
 """
+
+
+ROLE_SECONDS = 5
 
 
 def duration(seconds: float) -> str:
@@ -57,6 +61,35 @@ def describe_builds(path: Path, now: float) -> str:
         return ""
 
 
+class Times:
+    """How long each part of a run took: a playbook, and in it the roles that plays name themselves."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, dict[str, float]] = {}
+        self._part = ("", "")
+        self._since = 0.0
+
+    def enter(self, playbook: str, role: str, now: float) -> None:
+        """From now on it is the part of this role, or of none, in this playbook."""
+        before, inside = self._part
+        if before:
+            roles = self._seconds.setdefault(before, {})
+            roles[inside] = roles.get(inside, 0.0) + now - self._since
+        self._part, self._since = (playbook, role), now
+
+    def table(self) -> list[str]:
+        """One line for each playbook in the order of their beginning, below it its roles; the last is for all."""
+        if len(self._seconds) < 2:
+            return []
+        rows = []
+        for playbook, roles in self._seconds.items():
+            rows.append((playbook, sum(roles.values())))
+            long = [(f"  {role}", seconds) for role, seconds in roles.items() if role and seconds >= ROLE_SECONDS]
+            rows += long if len(roles) > 2 else []
+        rows.append(("all", sum(seconds for name, seconds in rows if not name.startswith(" "))))
+        return [f"   {name:24} {duration(seconds):>8}" for name, seconds in rows]
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Callback plugin `progress`."""
 
@@ -72,6 +105,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._play = 0
         self._task = ""
         self._task_began = self._began
+        self._playbook = self._role = ""
+        self._times = Times()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -83,17 +118,28 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._play += 1
         so_far = duration(time.monotonic() - self._began)
+        self._playbook = Path(play.get_path().rpartition(":")[0]).stem
+        self._role = ""
+        self._times.enter(self._playbook, "", time.monotonic())
         self._display.display(f"\n== {self._play} of {self._plays} · {play.get_name().strip()} · {so_far} so far")
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._task = task.get_name().strip()
         self._task_began = time.monotonic()
+        role = task._role
+        # A role that another one includes is that one's work.
+        if role is None or not role.get_parents():
+            self._role = role.get_name() if role else ""
+        self._times.enter(self._playbook, self._role, self._task_began)
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         self.v2_playbook_on_task_start(task, False)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._stop.set()
+        self._times.enter("", "", time.monotonic())
+        for line in self._times.table():
+            self._display.display(line)
         self._display.display(f"== done after {duration(time.monotonic() - self._began)}")
 
     def _heartbeat(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import json
 from typing import Any
 
 import kubernetes_validate
@@ -21,8 +22,9 @@ POSTGRES = (
     "config.yml.j2",
     "statefulset.yml.j2",
     "pgbouncer.yml.j2",
+    "claim.yml.j2",
 )
-MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2", "heal.yml.j2")
+MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2", "heal.yml.j2", "fill.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
 GRANTS = [{"bucket": "images", "access": "write"}]
 USERS = [{"name": "image", "access_key": "test-access", "secret_key": "test-secret", "grants": GRANTS}]
@@ -256,3 +258,23 @@ def test_a_minio_speaks_tls_only_and_restarts_for_a_new_certificate(render: Any)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["scheme"] == "HTTPS"
     assert pod != pick(after, "StatefulSet", "minio")["spec"]["template"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"postgres_storage_size": "20Gi", "postgres_storage_class": "fast"}])
+def test_a_restore_makes_the_volume_that_the_first_member_takes(render: Any, variables: dict[str, Any]) -> None:
+    documents = postgres(render, **variables)
+    [wanted] = pick(documents, "StatefulSet", "postgres")["spec"]["volumeClaimTemplates"]
+    found = pick(documents, "PersistentVolumeClaim", f"{wanted['metadata']['name']}-postgres-0")
+    assert found["spec"] == wanted["spec"]
+    assert found["metadata"]["labels"] == wanted["metadata"]["labels"]
+
+
+def test_copying_back_carries_no_key_on_its_command_line(render: Any) -> None:
+    copied = {"endpoint": "https://10.20.0.31:9000", "bucket": "images", "keys": "second-site"}
+    keys = [{"name": "second-site", "access_key": "test-copy-access", "secret_key": "test-copy-secret"}]
+    buckets = [{"name": "images", "versioning": True, "replication": copied}]
+    documents = minio(render, minio_buckets=buckets, minio_replication_keys=keys)
+    [container] = pick(documents, "Pod", "minio-fill")["spec"]["containers"]
+    declaration = json.loads(container["args"][container["args"].index("-declaration") + 1])
+    assert declaration["buckets"] == buckets
+    assert "test-" not in str(container["args"])

@@ -43,3 +43,32 @@ def test_a_broken_or_idle_progress_file_is_silence(progress: ModuleType, tmp_pat
     path = tmp_path / "progress.json"
     path.write_text(content)
     assert progress.describe_builds(path, now=0) == ""
+
+
+def test_the_table_tells_how_long_each_playbook_took_and_its_long_roles(progress: ModuleType) -> None:
+    times = progress.Times()
+    for now, playbook, role in [
+        (0, "preflight", ""),
+        (2, "preflight", "preflight"),
+        (10, "platform", ""),
+        (11, "platform", "postgres"),
+        (40, "platform", "minio"),
+        (41, "platform", "postgres"),
+        (60, "platform", "redis"),
+        (70, "", ""),
+    ]:
+        times.enter(playbook, role, now)
+    assert [line.split() for line in times.table()] == [
+        ["preflight", "10s"],
+        ["platform", "1m00s"],
+        ["postgres", "48s"],
+        ["redis", "10s"],
+        ["all", "1m10s"],
+    ]
+
+
+def test_one_playbook_by_itself_needs_no_table(progress: ModuleType) -> None:
+    times = progress.Times()
+    times.enter("verify", "", 0)
+    times.enter("", "", 9)
+    assert times.table() == []

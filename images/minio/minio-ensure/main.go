@@ -3,6 +3,9 @@
 // nothing that is already right.
 //
 // With -heal it has the server check and repair what its drives hold instead, and prints one line of JSON.
+//
+// With -fill it copies what the replicas of the declared buckets hold into these instead, and prints one line of JSON
+// per bucket.
 package main
 
 import (
@@ -46,6 +49,7 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 		rootPassword = flags.String("root-password-file", os.Getenv("MINIO_ROOT_PASSWORD_FILE"), "file with the root password")
 		check        = flags.Bool("check", false, "say what would change and change nothing")
 		healing      = flags.Bool("heal", false, "check what every drive holds of every object and write anew what is damaged, and do nothing else")
+		filling      = flags.Bool("fill", false, "copy the objects of the declared buckets back from their replicas, and do nothing else")
 		timeout      = flags.Duration("timeout", 60*time.Second, "give up after this long")
 	)
 	if err := flags.Parse(arguments); err != nil {
@@ -78,6 +82,9 @@ func run(ctx context.Context, arguments []string, stdin io.Reader, stdout io.Wri
 	}
 	if err := requireRevision(*secrets, *revision); err != nil {
 		return err
+	}
+	if *filling {
+		return fill(ctx, server, *caFile, *secrets, wanted, stdout)
 	}
 	return reconciler{server: server, secrets: *secrets, check: *check, out: stdout}.ensure(ctx, wanted)
 }

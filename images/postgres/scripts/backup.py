@@ -112,7 +112,7 @@ def ensure(repository: Repository, revision: str) -> str:
     if found.systems and own not in found.systems:
         raise DeclarationError(
             f"the repository holds cluster {found.systems[-1]}, and this one is {own}; bring that one back with"
-            " playbooks/restore.yml, or name another place with postgres_backup_path"
+            " playbooks/rebuild.yml, or name another place with postgres_backup_path"
         )
     if found.status in (READY, NO_BACKUP):
         return "unchanged repository"

@@ -119,10 +119,48 @@ def test_the_first_site_lost_its_objects_are_read_at_the_second(
     sites: tuple[Installation, Installation], client: Client, pods: Pods
 ) -> None:
     four, away = sites
-    assert four.steps(client, "writer", ["put", "letters", "last", "good-bye"]) == ["done"]
-    get = ["get", "letters", "last"]
-    assert pods.eventually(lambda: away.steps(client, "copier", get), ["good-bye"], 60) == ["good-bye"]
+    puts = [["put letter", "letters", "typed", "dear"], ["put", "letters", "gone", "soon"]]
+    puts += [["remove", "letters", "gone"]]
+    assert four.steps(client, "writer", *puts, ["put", "letters", "last", "good-bye"]) == ["done"] * 4
+    get, typed = ["get", "letters", "last"], ["get", "letters", "typed"]
+    there = ["good-bye", "dear", "NoSuchKey"]
+    seen = pods.eventually(lambda: away.steps(client, "copier", get, typed, ["get", "letters", "gone"]), there, 60)
+    assert seen == there
     run = four.apply(applied_tasks="uninstall", minio_uninstall_data=True)
     assert run.code == 0, run.output
     assert pods.core.list_namespaced_persistent_volume_claim(FOUR, label_selector=NAME).items == []
     assert away.steps(client, "copier", get, ["get", "letters", "while away"]) == ["good-bye", "yours"]
+
+
+def test_a_new_first_site_is_filled_from_the_second_one(
+    sites: tuple[Installation, Installation], client: Client, pods: Pods
+) -> None:
+    """Follows the loss: what was deleted stays so, and nothing goes back as something new."""
+    four, away = sites
+    list_all, count, get = ["list", "letters"], ["versions", "letters"], ["get", "letters", "last"]
+    stats = [["stat", "letters", name] for name in ("last", "typed")]
+    before = away.steps(client, "copier", list_all, count, *stats)
+    assert "gone" not in before[0]
+    assert "text/x-letter grandmother" in before[3]
+    new = {"minio_members": 1, "minio_fill_buckets": True}
+    run = four.apply(**new)
+    assert run.code == 0, run.output
+    root = {"access_key": four.variables["minio_root_user"], "secret_key": four.variables["minio_root_password"]}
+    [here] = four.take(client, root, count)
+    assert here.endswith(" objects, 0 marks")
+    assert f"bucket letters: {here.partition(',')[0]} " in " ".join(run.output.split()), run.output
+    assert four.steps(client, "writer", list_all, *stats, get) == [before[0], *before[2:], "good-bye"]
+    # Once more there is nothing to do; and once it is in use, what is newer here stays.
+    assert four.steps(client, "writer", ["put", "letters", "last", "again"], ["remove", "letters", "typed"]) == [
+        "done",
+        "done",
+    ]
+    run = four.apply(**new)
+    assert run.code == 0, run.output
+    assert "letters: 0 objects" in " ".join(run.output.split()), run.output
+    assert four.steps(client, "writer", get, stats[1]) == ["again", "NoSuchKey"]
+    # Both changes arrive, one version and one mark more, and no copies of what came from there.
+    objects, marks = (int(word) for word in before[1].replace(",", "").split() if word.isdigit())
+    wanted = f"{objects + 1} objects, {marks + 1} marks"
+    assert pods.eventually(lambda: away.steps(client, "copier", count), [wanted], 60) == [wanted]
+    assert away.steps(client, "copier", get, stats[1]) == ["again", "NoSuchKey"]

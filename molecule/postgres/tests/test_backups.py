@@ -270,3 +270,31 @@ def test_another_member_leads_when_asked_to(backed: Backed, pods: Pods) -> None:
     assert ask(pods, "INSERT INTO precious VALUES ('switched')") == []
     run = backed.take("backup")
     assert run.code == 0, run.output
+
+
+def test_a_new_cluster_begins_with_what_the_repository_holds(backed: Backed, pods: Pods) -> None:
+    """Comes last: the cluster is lost with its volumes, and only the repository is left."""
+    ask(pods, "INSERT INTO precious VALUES ('archived last')")
+    run = backed.take("backup")
+    assert run.code == 0, run.output
+    wanted, system = words(pods), ask(pods, "SELECT system_identifier FROM pg_control_system()")
+    run = backed.take("uninstall", postgres_uninstall_data=True)
+    assert run.code == 0, run.output
+    refused = backed.apply(postgres_restore_first=True, postgres_backup_cipher_password=random.token_hex(20))
+    assert refused.code != 0
+    assert "cannot be decrypted" in refused.failure, refused.output
+    began = time.monotonic()
+    run = backed.apply(postgres_restore_first=True)
+    assert run.code == 0, run.output
+    print(f"a new cluster had all data after {time.monotonic() - began:.0f} s")
+    assert words(pods) == wanted
+    assert ask(pods, "SELECT system_identifier FROM pg_control_system()") == system
+    assert in_sync(pods)
+    # Who lives is left alone, also when told so once more; and backups go on.
+    ask(pods, "INSERT INTO precious VALUES ('afterwards')")
+    run = backed.apply(postgres_restore_first=True)
+    assert run.code == 0, run.output
+    assert run.changed == 0, run.output
+    assert "afterwards" in words(pods)
+    run = backed.take("backup")
+    assert run.code == 0, run.output
