@@ -22,7 +22,7 @@ from exposition import metrics
 from kubernetes.client import BatchV1Api
 from leaks import leaked
 from object_store import store
-from postgres_installation import Installation, leader, members, superuser
+from postgres_installation import Installation, leader, members, sign_in, superuser
 
 NAMESPACE = "molecule-postgres-backups"
 IN_SYNC = [("Leader", "running"), ("Sync Standby", "streaming")]
@@ -233,6 +233,16 @@ def test_a_backup_is_compared_with_a_cluster_that_is_written_to(backed: Backed, 
     [other] = {"postgres-0", "postgres-1"} - {leader(pods, NAMESPACE)}
     assert exported(pods, client, "backup_last_verified_timestamp", other) is None
     ask(pods, "DROP TABLE busy")
+
+
+def test_who_verifies_reads_all_rows_and_writes_none(backed: Backed, pods: Pods, client: Client) -> None:
+    login = backed.login | {"user": "_verifier", "password": backed.variables["postgres_backup_verifier_password"]}
+    signed_in = partial(client.call, sign_in, ca=backed.ca, attempts=[login])
+    ask(pods, "ALTER TABLE precious ENABLE ROW LEVEL SECURITY")
+    assert signed_in(statement="SELECT count(*) FROM precious") == [str(len(words(pods)))]
+    ask(pods, "ALTER TABLE precious DISABLE ROW LEVEL SECURITY")
+    for statement in ("INSERT INTO precious VALUES ('x')", "DELETE FROM precious", "TRUNCATE precious"):
+        assert signed_in(statement=statement) == ["refused: InsufficientPrivilegeError"], statement
 
 
 def test_who_verifies_cannot_write_to_the_second_site(backed: Backed) -> None:
