@@ -177,14 +177,9 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, end)
         signal.alarm(found.seconds)
         line, code = json.dumps(check.take()), 0
-    except (
-        DeclarationError,
-        RepositoryError,
-        NotYetError,
-        psycopg2.Error,
-        subprocess.SubprocessError,
-        OSError,
-    ) as error:
+    except psycopg2.Error as error:
+        line, code = " ".join(f"{error} while {check.doing}".split()), 1
+    except (DeclarationError, RepositoryError, NotYetError, subprocess.SubprocessError, OSError) as error:
         line, code = " ".join(str(error).split()), 1
     finally:
         # The volume outlives the container for a while.
