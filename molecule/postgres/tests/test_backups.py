@@ -4,6 +4,7 @@ folder of its own at the second site."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import secrets as random
@@ -349,6 +350,12 @@ def test_another_cipher_password_opens_nothing_and_changes_nothing(backed: Backe
     assert state_of(backed, pods) == before
 
 
+def mounted(pods: Pods, member: str) -> str:
+    """Return the hash of the settings that a member's backups are made with."""
+    command = ["sha256sum", "/etc/pgbackrest/pgbackrest.conf"]
+    return pods.execute(NAMESPACE, member, *command, container="backup").output.partition(" ")[0]
+
+
 @pytest.mark.parametrize(
     ("entry", "name", "setting", "said"),
     [
@@ -372,6 +379,11 @@ def test_another_key_or_bucket_opens_nothing_and_changes_nothing(
         assert f"the object store refuses: {said}" in run.failure, run.output
     finally:
         pods.core.patch_namespaced_secret(name, NAMESPACE, {"data": {file: kept}})
+    # A member may have got the wrong one meanwhile.
+    data = pods.core.read_namespaced_secret("postgres-backup", NAMESPACE).data[file]
+    right = hashlib.sha256(base64.b64decode(data)).hexdigest()
+    for member in ("postgres-0", "postgres-1"):
+        assert pods.eventually(partial(mounted, pods, member), right) == right, member
     assert state_of(backed, pods) == before
 
 
@@ -394,7 +406,7 @@ def test_a_volume_without_room_is_found_before_anything_is_copied(backed: Backed
     assert pods.eventually(phase, "Failed") == "Failed"
     [first, *_, last] = pods.core.read_namespaced_pod_log(VERIFY, NAMESPACE).splitlines()
     said = (
-        r"volume: found 64 MiB free, wanted \d+ MiB for backup \S+ beside what is there; make room or grow postgres_st"
+        r"volume: found 6\d MiB free, wanted \d+ MiB for backup \S+ beside what is there; make room or grow postgres_st"
     )
     for line in (first, last):
         assert re.match(said, line), line
