@@ -55,6 +55,21 @@ def store(endpoint: str, ca: str, key: dict[str, str] | None, steps: list[list[s
                 return answer.read().decode()
         elif step == "remove":
             client.remove_object(bucket_name=names[0], object_name=names[1])
+        elif step == "list all":
+            found = client.list_objects(bucket_name=names[0], prefix=f"{names[1]}/", recursive=True)
+            return " ".join(sorted(str(one.object_name) for one in found))
+        elif step == "damage":
+            # Of the one object of that prefix. Once more puts it right again.
+            [one] = client.list_objects(bucket_name=names[0], prefix=names[1], recursive=True)
+            with client.get_object(bucket_name=names[0], object_name=str(one.object_name)) as answer:
+                damaged = bytearray(answer.read())
+            damaged[len(damaged) // 2] ^= 0xFF
+            client.put_object(
+                bucket_name=names[0],
+                object_name=str(one.object_name),
+                data=io.BytesIO(bytes(damaged)),
+                length=len(damaged),
+            )
         elif step == "empty":
             found = client.list_objects(bucket_name=names[0], prefix=f"{names[1]}/", recursive=True)
             for name in [str(one.object_name) for one in found]:

@@ -67,9 +67,10 @@ class Installation:
 
     def __init__(self, namespace: str, state: Path, image: str) -> None:
         self.namespace, self.host = namespace, f"postgres.{namespace}.svc"
+        self.kubeconfig = state / "kubeconfig"
         self.password = random.token_urlsafe(24)
         self.variables: dict[str, Any] = {
-            "postgres_kubeconfig": str(state / "kubeconfig"),
+            "postgres_kubeconfig": str(self.kubeconfig),
             "postgres_image": image,
             "postgres_namespace": namespace,
             "postgres_storage_size": "1Gi",

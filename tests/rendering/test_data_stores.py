@@ -23,6 +23,7 @@ POSTGRES = (
     "statefulset.yml.j2",
     "pgbouncer.yml.j2",
     "claim.yml.j2",
+    "verify_backup.yml.j2",
 )
 MINIO = ("secrets.yml.j2", "services.yml.j2", "statefulset.yml.j2", "heal.yml.j2", "fill.yml.j2")
 DATABASES = [{"name": "auth_db", "owner": "auth_user", "password": "test-database"}]
@@ -63,6 +64,9 @@ BACKUP = {
     "postgres_backup_secret_key": "test-backup-secret",
     "postgres_backup_cipher_password": "test-cipher",
     "postgres_backup_ca_certificate": "test-backup-ca",
+    "postgres_backup_verifier_password": "test-verifier",
+    "postgres_backup_reader_access_key": "test-reader-access",
+    "postgres_backup_reader_secret_key": "test-reader-secret",
 }
 
 
@@ -193,11 +197,9 @@ def test_a_changed_setting_restarts_nobody(render: Any) -> None:
     assert pick(before, "ConfigMap", "postgres-patroni") != pick(after, "ConfigMap", "postgres-patroni")
 
 
-def backup_settings(documents: list[dict[str, Any]]) -> configparser.ConfigParser:
+def backup_settings(documents: list[dict[str, Any]], name: str = "postgres-backup") -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
-    parser.read_string(
-        base64.b64decode(pick(documents, "Secret", "postgres-backup")["data"]["pgbackrest.conf"]).decode()
-    )
+    parser.read_string(base64.b64decode(pick(documents, "Secret", name)["data"]["pgbackrest.conf"]).decode())
     return parser
 
 
@@ -217,7 +219,7 @@ def test_backups_are_encrypted_and_go_to_whom_the_ca_knows(render: Any) -> None:
     assert int(parameters(documents)["archive_timeout"].removesuffix("s")) <= 60
     for document in documents:
         if document["kind"] != "Secret":
-            words = ("test-backup-access", "test-backup-secret", "test-cipher")
+            words = ("test-backup-access", "test-backup-secret", "test-cipher", "test-verifier", "test-reader-secret")
             assert not [word for word in words if word in str(document)], document["kind"]
 
 
@@ -228,9 +230,47 @@ def test_an_inventory_cannot_send_the_archive_elsewhere(render: Any) -> None:
     assert found["archive_command"].startswith("pgbackrest ")
 
 
+def test_the_check_of_a_backup_has_the_keys_that_it_needs_and_a_disk_of_its_own(render: Any) -> None:
+    documents = postgres(render, **BACKUP, postgres_storage_class="fast")
+    spec = pick(documents, "CronJob", "postgres-verify-backup")["spec"]
+    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("30 3 * * *", "Forbid")
+    job = spec["jobTemplate"]["spec"]
+    pod, [container] = job["template"]["spec"], job["template"]["spec"]["containers"]
+    # Its own end comes first, and says why.
+    [limit] = [int(word.removeprefix("--seconds=")) for word in container["args"] if word.startswith("--seconds=")]
+    assert limit < job["activeDeadlineSeconds"]
+    assert "--databases=auth_db" in container["args"]
+    assert pod["automountServiceAccountToken"] is False
+    assert {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume} == {
+        "postgres-verify-backup"
+    }
+    settings = backup_settings(documents, "postgres-verify-backup")["global"]
+    assert (settings["repo1-s3-key"], settings["repo1-s3-key-secret"]) == ("test-reader-access", "test-reader-secret")
+    assert settings["repo1-cipher-pass"] == "test-cipher"
+    assert backup_settings(documents)["global"]["repo1-s3-key"] == "test-backup-access"
+    [scratch] = [volume["ephemeral"] for volume in pod["volumes"] if "ephemeral" in volume]
+    asked = scratch["volumeClaimTemplate"]["spec"]
+    assert (asked["storageClassName"], asked["resources"]["requests"]) == ("fast", {"storage": "10Gi"})
+    # No Service and no budget of the members may take it for one of them.
+    assert job["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "postgres-verify-backup"
+
+
+def test_the_exporter_tells_when_a_backup_was_made_and_verified(render: Any) -> None:
+    documents = postgres(render, **BACKUP)
+    queries = yaml.safe_load(pick(documents, "ConfigMap", "postgres-exporter")["data"]["queries.yml"])
+    names = {f"{group}_{name}" for group, query in queries.items() for metric in query["metrics"] for name in metric}
+    assert names == {"backup_last_completed_timestamp", "backup_last_verified_timestamp"}
+    pod = pick(documents, "StatefulSet", "postgres")["spec"]["template"]["spec"]
+    [exporter] = [container for container in pod["containers"] if container["name"] == "exporter"]
+    [file] = [word.partition("=")[2] for word in exporter["args"] if word.startswith("--extend.query-path=")]
+    [mount] = [found["mountPath"] for found in exporter["volumeMounts"] if found["name"] == "queries"]
+    assert file == f"{mount}/queries.yml"
+
+
 def test_without_a_place_for_backups_nothing_speaks_of_them(render: Any) -> None:
     documents = postgres(render)
     assert [d["metadata"]["name"] for d in documents if "backup" in d["metadata"]["name"]] == []
+    assert [d["metadata"]["name"] for d in documents if "_verifier" in d.get("data", {})] == []
     assert "archive_mode" not in parameters(documents)
     pod = pick(documents, "StatefulSet", "postgres")["spec"]["template"]["spec"]
     assert [container["name"] for container in pod["containers"]] == ["postgres", "exporter"]

@@ -94,7 +94,7 @@ def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering)
         assert shared["seccompProfile"]["type"] == "RuntimeDefault", name
         for key in ("hostNetwork", "hostPID", "hostIPC"):
             assert key not in pod["spec"], name
-        allowed = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        allowed = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
         for volume in pod["spec"].get("volumes", []):
             assert set(volume) - {"name"} <= allowed, f"{name}: {volume['name']}"
         for container in containers(pod):

@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "images/postgres/scripts"
-NAMES = ("repository", "backup", "restore")
+NAMES = ("repository", "backup", "restore", "contents", "verify_backup")
 NOW = datetime(2026, 11, 28, 16, 0, tzinfo=UTC)
 
 
@@ -24,7 +26,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Import them as the image does, beside each other; the client of Postgres is in the image alone."""
     played: Any = ModuleType("psycopg2")
     played.Error = played.OperationalError = type("Error", (Exception,), {})
-    played.extensions = played.sql = ModuleType("part")
+    played.extensions = played.extras = played.sql = ModuleType("part")
     monkeypatch.setitem(sys.modules, "psycopg2", played)
     monkeypatch.syspath_prepend(str(SCRIPTS))
     before = set(sys.modules)
@@ -306,6 +308,23 @@ def test_a_recovery_that_ends_too_early_names_the_last_change(scripts: Any) -> N
     assert "could not open" in scripts.restore.why("x [7] FATAL:  could not open file\nx [7] LOG:  down\n", None)
 
 
+def test_an_archive_that_is_damaged_or_ends_too_early_is_named(scripts: Any) -> None:
+    ended = "2026-11-28 16:00:00 UTC [7] FATAL:  recovery ended before configured recovery target was reached\n"
+    log = (
+        "2026-11-28 16:00:00.040 P00  ERROR: [042]: raised from local-1 protocol: unable to get"
+        " 000000010000000000000008:\n"
+        "                                    repo1: 17-1/0/08-6a.zst [FormatError] zst error: [-20]\n"
+        "                                        [FileReadError] on retry at 18ms: unable to get it\n"
+    )
+    said = (
+        "the archive cannot be read: unable to get 000000010000000000000008: repo1: 17-1/0/08-6a.zst [FormatError] zst"
+    )
+    assert scripts.restore.why(log + ended, NOW) == f"{said} error: [-20]"
+    last = "LOG:  last completed transaction was at log time 2026-11-28 15:59:00.5+00\n"
+    said = "the archive ends too early; the last change there is of 2026-11-28 15:59:00.5 UTC"
+    assert scripts.restore.why(last + ended, None) == said
+
+
 def test_segments_are_where_their_names_say(scripts: Any) -> None:
     assert scripts.restore.segment_start("00000003000000010000000A") == (1 << 32) + 10 * 2**24
 
@@ -321,3 +340,164 @@ def test_what_was_restored_takes_the_place_and_leaves_the_other_beside_it(
     assert (tmp_path / "data/is").read_text() == "RESTORED"
     assert (tmp_path / "before/is").read_text() == "DATA"
     assert not (tmp_path / "restored").exists()
+
+
+# --- whether a backup is what the running cluster holds
+
+
+class Cluster:
+    """Databases with tables, played: a connection reads what they hold now, or what was fixed for it before."""
+
+    def __init__(self, scripts: Any, monkeypatch: pytest.MonkeyPatch, **tables: dict[str, tuple[int, str]]) -> None:
+        self.databases: dict[str, dict[str, tuple[int, str]]] = {name: dict(found) for name, found in tables.items()}
+        self.statements: list[str] = []
+        self.refusals: list[Exception] = []
+        monkeypatch.setattr(scripts.contents, "run", self.run)
+        monkeypatch.setattr(scripts.contents, "row", self.row)
+        self._contents = scripts.contents
+
+    def connection(self, database: str) -> Any:
+        return type("Connection", (), {"name": database, "fixed": None})()
+
+    def run(self, connection: Any, statement: str) -> None:
+        self.statements.append(f"{connection.name}: {statement}")
+        if statement.endswith("IN SHARE MODE") and self.refusals:
+            raise self.refusals.pop()
+        if statement == "ROLLBACK":
+            connection.fixed = None
+
+    def row(self, connection: Any, question: str) -> tuple[Any, ...]:
+        held = connection.fixed or self.databases[connection.name]
+        if question == self._contents.TABLES:
+            # The first question after the lock fixes what is seen.
+            if self.statements and self.statements[-1].startswith(f"{connection.name}: LOCK"):
+                connection.fixed = dict(self.databases[connection.name])
+            return (sorted(held),)
+        return next(content for table, content in held.items() if f" {table} " in question)
+
+
+def busy(scripts: Any, code: str) -> Exception:
+    error: Exception = scripts.contents.psycopg2.Error("canceling statement\ndue to lock timeout")
+    error.pgcode = code  # type: ignore[attr-defined]
+    return error
+
+
+def test_a_database_is_read_as_it_was_at_the_mark(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(
+        scripts, monkeypatch, one={"public.a": (1, "x"), "public.b": (2, "y")}, two={"public.c": (3, "z")}
+    )
+    opened = {name: cluster.connection(name) for name in ("one", "two")}
+
+    def mark() -> str:
+        assert [line for line in cluster.statements if line.endswith("IN SHARE MODE")] == [
+            "one: LOCK TABLE public.a, public.b IN SHARE MODE",
+            "two: LOCK TABLE public.c IN SHARE MODE",
+        ]
+        assert not [line for line in cluster.statements if "ROLLBACK" in line]
+        return "mark"
+
+    assert scripts.contents.at_one_moment(opened, mark) == "mark"
+    # Writers go on, and nobody may empty a table that is still to be read.
+    assert cluster.statements[-2:] == [f"{name}: ROLLBACK TO SAVEPOINT written_to" for name in ("one", "two")]
+    assert "one: LOCK TABLE public.a, public.b IN ACCESS SHARE MODE" in cluster.statements
+    cluster.databases["one"]["public.a"] = (9, "later")
+    assert scripts.contents.read(opened["one"])["public.a"] == scripts.contents.Content(1, "x")
+
+
+def test_who_writes_for_long_is_let_through(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(scripts, monkeypatch, one={"public.a": (1, "x")})
+    cluster.refusals = [busy(scripts, "55P03"), busy(scripts, "40P01")]
+    opened = {"one": cluster.connection("one")}
+    assert scripts.contents.at_one_moment(opened, lambda: "mark", pause=0) == "mark"
+    assert cluster.statements.count("one: ROLLBACK") == 2
+    cluster.refusals = [busy(scripts, "55P03") for _ in range(scripts.contents.ATTEMPTS)]
+    with pytest.raises(
+        scripts.errors.DeclarationError, match=r"^found no moment in 20 attempts .*: canceling statement due"
+    ):
+        scripts.contents.at_one_moment(opened, lambda: "mark", pause=0)
+    cluster.refusals = [busy(scripts, "42501")]
+    with pytest.raises(scripts.contents.psycopg2.Error):
+        scripts.contents.at_one_moment(opened, lambda: "mark", pause=0)
+
+
+def test_a_copy_that_differs_says_where(scripts: Any) -> None:
+    content = scripts.contents.Content
+    wanted = {"one": {"public.a": content(1, "x"), "public.b": content(2, "y")}, "two": {"public.c": content(3, "z")}}
+    same = {name: dict(tables) for name, tables in wanted.items()}
+    assert scripts.contents.differences(wanted, same) == []
+    # Made when the mark was set: who comes from the log may have it already.
+    assert scripts.contents.differences(wanted, same | {"two": same["two"] | {"public.new": content(1, "n")}}) == []
+    found = {"one": {"public.a": content(1, "other"), "public.b": content(1, "y")}, "two": {}}
+    assert scripts.contents.differences(wanted, found) == [
+        "one: public.a: found other content in its 1 rows, wanted that of the running cluster",
+        "one: public.b: found 1 rows, wanted 2",
+        "two: public.c: found no such table, wanted 3 rows",
+    ]
+
+
+class Arriving:
+    """A repository whose archive ends with these segments, one after the other."""
+
+    def __init__(self, scripts: Any, *segments: str) -> None:
+        self._scripts, self._segments = scripts, list(segments)
+
+    def info(self) -> Any:
+        last = self._segments.pop(0) if len(self._segments) > 1 else self._segments[0]
+        return self._scripts.repository.Info(0, [1], [], last)
+
+
+def test_what_was_marked_is_waited_for_in_the_archive(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts.verify_backup.time, "sleep", lambda seconds: None)
+    make = partial(scripts.verify_backup.Verification, server={}, databases=[])
+    make(Arriving(scripts, "", "000000010000000000000004", "000000010000000000000005")).arrived(
+        "000000010000000000000005"
+    )
+    monkeypatch.setattr(scripts.verify_backup, "ARRIVAL_SECONDS", -1)
+    with pytest.raises(scripts.repository.RepositoryError, match=r"ends with nothing, wanted 00.*05 within"):
+        make(Arriving(scripts, "")).arrived("000000010000000000000005")
+
+
+def test_damage_that_a_program_finds_is_one_line(scripts: Any) -> None:
+    scripts.verify_backup.checked("true")
+    with pytest.raises(scripts.errors.DeclarationError) as found:
+        scripts.verify_backup.checked("sh", "-c", "echo 'heap table \"one\":'; echo '  wrong'; exit 2")
+    assert str(found.value) == 'sh found damage in the restored copy: heap table "one": wrong'
+
+
+def test_a_check_without_its_password_says_so_in_one_line(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scripts.restore, "RESTORED", tmp_path / "restored")
+    result = tmp_path / "result"
+    code = scripts.verify_backup.main(["--host", "h", "--secrets", str(tmp_path), "--result", str(result)])
+    assert code == 1
+    assert capsys.readouterr().out == result.read_text() + "\n"
+    assert "No such file" in result.read_text() and str(tmp_path / "password") in result.read_text()
+
+
+# --- what the exporter is told
+
+
+def test_the_last_backup_is_written_down_once(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+    known: dict[str, Any] = {"to_regclass": "backups.state", "max": None}
+
+    class Cursor(AbstractContextManager[Any]):
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def execute(self, statement: str, values: tuple[Any, ...]) -> None:
+            written.append(values[0])
+            known["max"] = values[0]
+
+    connection = type("Connection", (), {"cursor": staticmethod(Cursor), "close": staticmethod(lambda: None)})
+    monkeypatch.setattr(scripts.backup, "connect", lambda socket: connection)
+    monkeypatch.setattr(
+        scripts.backup, "value", lambda _, question: next(known[name] for name in known if name in question)
+    )
+    scripts.backup.note(NOW)
+    scripts.backup.note(NOW)
+    assert written == [NOW]
+    known["to_regclass"] = None
+    scripts.backup.note(NOW + timedelta(days=1))
+    assert written == [NOW]

@@ -63,6 +63,24 @@ def require_leader() -> None:
         raise NotYetError("this member is a replica, wanted the primary")
 
 
+def note(stopped: datetime) -> None:
+    """Write down when the last backup was made, for the exporter; what is known already is not written again."""
+    connection = connect(SOCKET)
+    try:
+        # `ensure.py` makes the table.
+        if value(connection, "SELECT to_regclass('backups.state')") is None:
+            return
+        if value(connection, "SELECT max(happened) FROM backups.state WHERE what = 'completed'") != stopped:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO backups.state (what, happened) VALUES ('completed', %s)"
+                    " ON CONFLICT (what) DO UPDATE SET happened = EXCLUDED.happened",
+                    (stopped,),
+                )
+    finally:
+        connection.close()
+
+
 def describe(backup: Backup) -> dict[str, Any]:
     return {
         "label": backup.label,
@@ -91,9 +109,13 @@ def schedule(repository: Repository, hour: int, full_days: int) -> None:
         pause = LOOK_SECONDS
         try:
             if leads():
-                kind = due(datetime.now(UTC), repository.info().backups, hour, full_days)
+                backups = repository.info().backups
+                kind = due(datetime.now(UTC), backups, hour, full_days)
                 if kind:
                     print("backup:", json.dumps(make(repository, kind)), flush=True)
+                    backups = repository.info().backups
+                if backups:
+                    note(backups[-1].stopped)
         except NotYetError:
             pass  # the server is on its way up or down
         except (RepositoryError, psycopg2.Error, OSError, ValueError) as error:

@@ -25,6 +25,7 @@ MONITOR = (
     "_monitor"  # the exporter, which signs in by the user that it runs as; without a password there is no other way
 )
 POOLER = "_pooler"  # PgBouncer, which asks for the verifier of whoever signs in, and for nothing else
+VERIFIER = "_verifier"  # the check of the backups, which reads every table; the backups are open to it anyway
 LOGIN = """
   SELECT rolname::text, rolpassword FROM pg_authid
   WHERE rolname = wanted AND rolcanlogin AND NOT rolsuper AND NOT rolreplication AND left(rolname, 1) <> '_'
@@ -123,6 +124,36 @@ class Server:
             role,
         )
 
+    def verifier(self, role: str) -> None:
+        """Reads all rows, can keep tables from being written to for a moment, and marks a moment in the archive."""
+        found = self.row(
+            "SELECT rolbypassrls AND pg_has_role(oid, 'pg_read_all_data', 'MEMBER')"
+            " AND pg_has_role(oid, 'pg_maintain', 'MEMBER')"
+            " AND has_function_privilege(oid, 'pg_create_restore_point(text)', 'EXECUTE')"
+            " AND has_function_privilege(oid, 'pg_switch_wal()', 'EXECUTE') FROM pg_roles WHERE rolname = %s",
+            role,
+        )
+        self.change(
+            found is None or not found[0],
+            f"rights of {role}",
+            "ALTER ROLE {0} BYPASSRLS; GRANT pg_read_all_data, pg_maintain TO {0};"
+            " GRANT EXECUTE ON FUNCTION pg_create_restore_point(text), pg_switch_wal() TO {0}",
+            role,
+        )
+
+    def backups(self, writer: str, reader: str) -> None:
+        """When a backup was last made and last verified: whoever leads knows it, and the exporter tells it."""
+        found = self.row("SELECT to_regclass('backups.state') IS NOT NULL")
+        self.change(
+            not (found and found[0]),
+            "table backups.state",
+            "CREATE SCHEMA IF NOT EXISTS backups; GRANT USAGE ON SCHEMA backups TO {0}, {1};"
+            " CREATE TABLE backups.state (what text PRIMARY KEY, happened timestamptz NOT NULL);"
+            " GRANT SELECT, INSERT, UPDATE ON backups.state TO {0}; GRANT SELECT ON backups.state TO {1}",
+            writer,
+            reader,
+        )
+
     def database(self, database: Database) -> None:
         name, owner = database.name, database.owner
         found = self.row("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", name)
@@ -161,11 +192,19 @@ def ensure(server: Server, databases: list[Database], secrets: Path) -> None:
     server.monitor(MONITOR)
     server.role(POOLER, password_of(POOLER, secrets))
     server.pooler(POOLER)
-    for role in (REPLICATION, MONITOR, POOLER):
+    # Without backups there is nobody to verify them.
+    verified = (secrets / VERIFIER).is_file()
+    if verified:
+        server.role(VERIFIER, password_of(VERIFIER, secrets))
+        server.verifier(VERIFIER)
+        server.backups(VERIFIER, MONITOR)
+    for role in (REPLICATION, MONITOR, POOLER, VERIFIER):
         server.open_to("postgres", role)
     for database in databases:
         server.role(database.owner, password_of(database.owner, secrets))
         server.database(database)
+        if verified:
+            server.open_to(database.name, VERIFIER)
 
 
 def password_of(role: str, secrets: Path) -> str:

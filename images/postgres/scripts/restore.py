@@ -46,6 +46,8 @@ LIMITS = {
 RECOVERY = ("restore_command", "recovery_target_time", "recovery_target_action", "recovery_target_timeline")
 STOPPED = re.compile(r"recovery stopping (?:before|after) .*")
 ENDED = "recovery ended before configured recovery target was reached"
+# What pgBackRest says when a segment is there and cannot be had.
+UNREADABLE = re.compile(r"P\d+ +ERROR: \[\d+\]: (?:raised from \S+ protocol: )?(.+(?:\n +repo\d+: .+)?)")
 LAST = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 REPLAY_SECONDS = 4 * 3600
 START_SECONDS = 60
@@ -106,16 +108,16 @@ def options(control: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[subprocess.Popen[bytes]]:
-    """The restored data, running; stopped at the end."""
+def server(*settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The restored data, running, with settings on top of the usual ones; stopped at the end."""
     SOCKET.mkdir(mode=0o700, exist_ok=True)
     (SOCKET / "hba").write_text("local all postgres peer\n", encoding="utf-8")
     (SOCKET / "ident").write_text("", encoding="utf-8")
     control = subprocess.run(["pg_controldata", str(RESTORED)], capture_output=True, text=True, check=True).stdout
+    more = [word for setting in settings for word in ("-c", setting)]
+    command = ["postgres", "-D", str(RESTORED), *options(control), *more]
     with LOG.open("wb") as log:
-        running = subprocess.Popen(
-            ["postgres", "-D", str(RESTORED), *options(control)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         yield running
     finally:
@@ -128,10 +130,15 @@ def server() -> Iterator[subprocess.Popen[bytes]]:
 
 def why(log: str, moment: datetime | None) -> str:
     """The reason for which the recovery ended too early."""
+    unreadable = UNREADABLE.search(log)
+    if unreadable:
+        return " ".join(f"the archive cannot be read: {unreadable[1]}".split())[:300]
     if ENDED in log:
         last = LAST.search(log)
         until = f"; the last change there is of {shown(seconds_of(last[1]))}" if last else ""
-        return f"time: found {shown(moment) if moment else 'none'}, after everything in the archive{until}"
+        if moment is None:
+            return f"the archive ends too early{until}"
+        return f"time: found {shown(moment)}, after everything in the archive{until}"
     fatal = [line for line in log.splitlines() if re.search(r" (FATAL|PANIC|ERROR): ", line)]
     return " ".join((fatal or log.splitlines() or ["the server did not start"])[-1].split())[:300]
 

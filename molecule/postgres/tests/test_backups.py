@@ -3,9 +3,12 @@ folder of its own at the second site."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import secrets as random
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,14 +19,32 @@ from typing import Any
 import pytest
 from cluster_client import Client, Pods
 from controller import Inventory, Run
+from exposition import metrics
+from kubernetes.client import BatchV1Api
 from leaks import leaked
 from object_store import store
-from postgres_installation import Installation, leader, members, superuser
+from postgres_installation import Installation, leader, members, sign_in, superuser
 
 NAMESPACE = "molecule-postgres-backups"
 IN_SYNC = [("Leader", "running"), ("Sync Standby", "streaming")]
 ARCHIVED_SECONDS = 90  # archive_timeout, and what the way there takes
 FIRST_BACKUP_SECONDS = 180
+VERIFY = "postgres-verify-backup"
+# Somebody gets into the restored copy before it is looked at.
+INTRUDER = """
+import sys
+
+sys.path.insert(0, "/usr/local/lib/postgres")
+import contents, restore, verify_backup
+
+def changed(self, copied=verify_backup.Verification.copied):
+    with contents.connected("one_db", host=str(restore.SOCKET), user="postgres") as connection:
+        contents.run(connection, "UPDATE precious SET word = 'other' WHERE word = 'archived'")
+    return copied(self)
+
+verify_backup.Verification.copied = changed
+sys.exit(verify_backup.main(sys.argv[1:]))
+"""
 
 pytestmark = pytest.mark.explain(NAMESPACE)
 
@@ -31,21 +52,33 @@ pytestmark = pytest.mark.explain(NAMESPACE)
 class Backed(Installation):
     """An installation of two members with backups."""
 
-    def __init__(self, state: Path, ca: str, image: str, address: str, keys: dict[str, str]) -> None:
+    def __init__(
+        self, state: Path, ca: str, image: str, address: str, keys: dict[str, dict[str, str]], client: Client
+    ) -> None:
         super().__init__(NAMESPACE, state, image)
         self.folder = f"molecule/{random.token_hex(8)}"
+        self._store = partial(client.call, store, endpoint=f"{address}:9000", ca=ca)
+        self._keys = keys
         self.variables |= {
             "postgres_members": 2,
             "postgres_backup_endpoint": f"https://{address}:9000",
             "postgres_backup_path": f"/{self.folder}",
-            "postgres_backup_access_key": keys["access_key"],
-            "postgres_backup_secret_key": keys["secret_key"],
+            "postgres_backup_access_key": keys["backups"]["access_key"],
+            "postgres_backup_secret_key": keys["backups"]["secret_key"],
+            "postgres_backup_reader_access_key": keys["backups_reader"]["access_key"],
+            "postgres_backup_reader_secret_key": keys["backups_reader"]["secret_key"],
             "postgres_backup_cipher_password": random.token_hex(20),
             "postgres_backup_ca_certificate": ca,
+            "postgres_backup_verifier_password": random.token_hex(20),
         }
 
     def take(self, entry: str, **variables: Any) -> Run:
         return self.apply(applied_tasks=entry, **variables)
+
+    def repository(self, step: str, path: str = "", *more: str, key: str = "backups") -> str:
+        """Take a step at the second site, in this installation's folder."""
+        [answer] = self._store(key=self._keys[key], steps=[[step, "backups", f"{self.folder}{path}", *more]])
+        return str(answer)
 
 
 def info(pods: Pods) -> dict[str, Any]:
@@ -85,17 +118,15 @@ def backed(
     """Return an installation, made from nothing."""
     image = pods.core.read_namespaced_pod("postgres-0", "infrastructure").spec.containers[0].image
     [host] = inventory.hosts("second_site")
-    keys = secrets["second_site_keys"]["backups"]
     with pods.namespace(NAMESPACE):
-        found = Backed(state, ca, image, inventory.address(host), keys)
+        found = Backed(state, ca, image, inventory.address(host), secrets["second_site_keys"], client)
         run = found.apply()
         assert run.code == 0, run.output
         hidden = {name: value for name, value in found.variables.items() if "key" in name or "password" in name}
         assert leaked(hidden, run.output) == []
         ask(pods, "CREATE TABLE precious (word text)")
         yield found
-    endpoint, steps = f"{inventory.address(host)}:9000", [["empty", "backups", found.folder]]
-    assert client.call(store, endpoint=endpoint, ca=ca, key=keys, steps=steps) == ["done"]
+    assert found.repository("empty") == "done"
 
 
 def test_a_second_run_changes_nothing(backed: Backed) -> None:
@@ -156,10 +187,120 @@ def test_a_backup_can_be_made_now(backed: Backed, pods: Pods) -> None:
     assert re.search(rf"backup {made} \(incr\): .* stored, \d+ s", " ".join(run.output.split())), run.output
 
 
-def state_of(pods: Pods) -> dict[str, Any]:
-    """Return all that a refused restore must leave as it was."""
+# --- a backup is what the cluster holds
+
+
+def exported(pods: Pods, client: Client, name: str, member: str = "") -> float | None:
+    """Return what the exporter beside a member, the leader if none is named, says of a backup."""
+    pod = pods.core.read_namespaced_pod(member or leader(pods, NAMESPACE), NAMESPACE)
+    samples = client.call(metrics, address=pod.status.pod_ip, port=9187)
+    found = [value for sample, value in samples.items() if sample.partition("{")[0] == name]
+    return found[0] if found else None
+
+
+def schedules(pods: Pods) -> Any:
+    return BatchV1Api(pods.api)
+
+
+def verified(pods: Pods, client: Client) -> float:
+    """Return until when everything was shown to be restorable."""
+    found = exported(pods, client, "backup_last_verified_timestamp")
+    assert found is not None
+    return found
+
+
+def test_a_backup_is_compared_with_a_cluster_that_is_written_to(backed: Backed, pods: Pods, client: Client) -> None:
+    assert verified(pods, client) == 0
+    ask(pods, "CREATE TABLE busy (number int)")
+    busy = (
+        "DO $$ DECLARE until timestamptz = clock_timestamp() + '25 s'; BEGIN WHILE clock_timestamp() < until LOOP"
+        " INSERT INTO busy VALUES (1); COMMIT; END LOOP; END $$"
+    )
+    writer = threading.Thread(target=ask, args=(Pods(backed.kubeconfig), busy))
+    writer.start()
+    began = time.time()
+    run = backed.take("verify_backup")
+    writer.join()
+    assert run.code == 0, run.output
+    said = rf"backup {labels(pods)[-1]}, replayed until .* UTC: 1 databases, 2 tables and (\d+) rows as in the running"
+    found = re.search(said, " ".join(run.output.split()))
+    assert found, run.output
+    assert int(found[1]) > len(words(pods)) + 100
+    print(f"verified {found[1]} rows in {time.time() - began:.0f} s")
+    assert began < verified(pods, client) < time.time()
+    made = info(pods)["backup"][-1]["timestamp"]["stop"]
+    told = partial(exported, pods, client, "backup_last_completed_timestamp")
+    assert pods.eventually(told, made) == made
+    [other] = {"postgres-0", "postgres-1"} - {leader(pods, NAMESPACE)}
+    assert exported(pods, client, "backup_last_verified_timestamp", other) is None
+    ask(pods, "DROP TABLE busy")
+
+
+def test_who_verifies_reads_all_rows_and_writes_none(backed: Backed, pods: Pods, client: Client) -> None:
+    login = backed.login | {"user": "_verifier", "password": backed.variables["postgres_backup_verifier_password"]}
+    signed_in = partial(client.call, sign_in, ca=backed.ca, attempts=[login])
+    ask(pods, "ALTER TABLE precious ENABLE ROW LEVEL SECURITY")
+    assert signed_in(statement="SELECT count(*) FROM precious") == [str(len(words(pods)))]
+    ask(pods, "ALTER TABLE precious DISABLE ROW LEVEL SECURITY")
+    for statement in ("INSERT INTO precious VALUES ('x')", "DELETE FROM precious", "TRUNCATE precious"):
+        assert signed_in(statement=statement) == ["refused: InsufficientPrivilegeError"], statement
+
+
+def test_who_verifies_cannot_write_to_the_second_site(backed: Backed) -> None:
+    assert "/backup.info" in backed.repository("list all", "/backup", key="backups_reader")
+    refused = {
+        backed.repository("put", "/other", "x", key="backups_reader"),
+        backed.repository("remove", "/backup/postgres/backup.info", key="backups_reader"),
+    }
+    assert refused == {"AccessDenied"}
+
+
+def test_a_row_that_is_another_one_is_found(backed: Backed, pods: Pods, client: Client) -> None:
+    """In a Job as the schedule makes it, but for the one who changes the row."""
+    before, batch = verified(pods, client), schedules(pods)
+    job = batch.read_namespaced_cron_job(VERIFY, NAMESPACE).spec.job_template
+    [container] = job.spec.template.spec.containers
+    container.args = ["-c", INTRUDER, *container.args]
+    container.command = ["python3"]
+    batch.create_namespaced_job(NAMESPACE, {"metadata": {"name": VERIFY}, "spec": job.spec})
+
+    def ended() -> list[str]:
+        found = pods.core.list_namespaced_pod(NAMESPACE, label_selector=f"job-name={VERIFY}").items
+        return [pod.metadata.name for pod in found if pod.status.phase in ("Succeeded", "Failed")]
+
+    assert pods.eventually(lambda: len(ended()), 1) == 1
+    [name] = ended()
+    [status] = pods.core.read_namespaced_pod(name, NAMESPACE).status.container_statuses
+    last = pods.core.read_namespaced_pod_log(name, NAMESPACE).splitlines()[-1]
+    rows = len(words(pods))
+    said = f"one_db: public.precious: found other content in its {rows} rows, wanted that of the running cluster"
+    assert last.startswith(said), last
+    assert (status.state.terminated.exit_code, status.state.terminated.message) == (1, last)
+    assert verified(pods, client) == before
+    batch.delete_namespaced_job(VERIFY, NAMESPACE, propagation_policy="Background")
+
+
+def test_damage_at_the_second_site_is_found(backed: Backed, pods: Pods, client: Client) -> None:
+    before, found = verified(pods, client), info(pods)
+    segment, archive = found["backup"][-1]["archive"]["stop"], found["archive"][-1]["id"]
+    path = f"/archive/postgres/{archive}/{segment[:16]}/{segment}"
+    assert backed.repository("damage", path) == "done"
+    try:
+        run = backed.take("verify_backup")
+        assert run.code != 0
+        assert f"the archive cannot be read: unable to get {segment}" in run.failure, run.output
+        assert verified(pods, client) == before
+    finally:
+        assert backed.repository("damage", path) == "done"
+
+
+# --- what cannot be, and changes nothing
+
+
+def state_of(backed: Backed, pods: Pods) -> dict[str, Any]:
+    """Return all that a refusal must leave as it was."""
     return {
-        "backups": labels(pods),
+        "backups": backed.repository("list all", "/backup"),
         "timeline": ask(pods, "SELECT timeline_id FROM pg_control_checkpoint()"),
         "rows": words(pods),
         "pods": {
@@ -189,15 +330,15 @@ def future() -> str:
 def test_a_restore_that_cannot_be_changes_nothing(
     backed: Backed, pods: Pods, variables: dict[str, Any], said: str
 ) -> None:
-    before = state_of(pods)
+    before = state_of(backed, pods)
     run = backed.take("restore", **variables)
     assert run.code != 0
     assert said in run.failure, run.output
-    assert state_of(pods) == before
+    assert state_of(backed, pods) == before
 
 
 def test_another_cipher_password_opens_nothing_and_changes_nothing(backed: Backed, pods: Pods) -> None:
-    before = state_of(pods)
+    before = state_of(backed, pods)
     run = backed.apply(postgres_backup_cipher_password=random.token_hex(20))
     assert run.code != 0
     assert "cannot be decrypted" in run.failure, run.output
@@ -206,7 +347,93 @@ def test_another_cipher_password_opens_nothing_and_changes_nothing(backed: Backe
     assert "cannot be decrypted" in refused.failure, refused.output
     run = backed.apply()
     assert run.code == 0, run.output
-    assert state_of(pods) == before
+    assert state_of(backed, pods) == before
+
+
+def mounted(pods: Pods, member: str) -> str:
+    """Return the hash of the settings that a member's backups are made with."""
+    command = ["sha256sum", "/etc/pgbackrest/pgbackrest.conf"]
+    return pods.execute(NAMESPACE, member, *command, container="backup").output.partition(" ")[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "setting", "said"),
+    [
+        ("restore", "postgres-backup", "repo1-s3-key-secret", "403 (Forbidden), SignatureDoesNotMatch"),
+        ("verify_backup", VERIFY, "repo1-s3-key-secret", "403 (Forbidden), SignatureDoesNotMatch"),
+        ("restore", "postgres-backup", "repo1-s3-bucket", "404 (Not Found), NoSuchBucket"),
+    ],
+)
+def test_another_key_or_bucket_opens_nothing_and_changes_nothing(
+    backed: Backed, pods: Pods, entry: str, name: str, setting: str, said: str
+) -> None:
+    before = state_of(backed, pods)
+    file = "pgbackrest.conf"
+    kept = pods.core.read_namespaced_secret(name, NAMESPACE).data[file]
+    wrong = re.sub(rf"(?m)^{setting}=.*$", f"{setting}=molecule-wrong", base64.b64decode(kept).decode())
+    try:
+        patch = {"data": {file: base64.b64encode(wrong.encode()).decode()}}
+        pods.core.patch_namespaced_secret(name, NAMESPACE, patch)
+        run = backed.take(entry)
+        assert run.code != 0
+        assert f"the object store refuses: {said}" in run.failure, run.output
+    finally:
+        pods.core.patch_namespaced_secret(name, NAMESPACE, {"data": {file: kept}})
+    # A member may have got the wrong one meanwhile.
+    data = pods.core.read_namespaced_secret("postgres-backup", NAMESPACE).data[file]
+    right = hashlib.sha256(base64.b64decode(data)).hexdigest()
+    for member in ("postgres-0", "postgres-1"):
+        assert pods.eventually(partial(mounted, pods, member), right) == right, member
+    assert state_of(backed, pods) == before
+
+
+def test_a_volume_without_room_is_found_before_anything_is_copied(backed: Backed, pods: Pods) -> None:
+    """Both scripts on a volume of 64 MiB, which the lab's own storage cannot make."""
+    before = state_of(backed, pods)
+    spec = schedules(pods).read_namespaced_cron_job(VERIFY, NAMESPACE).spec.job_template.spec.template.spec
+    [scratch] = [volume for volume in spec.volumes if volume.name == "scratch"]
+    scratch.ephemeral, scratch.empty_dir = None, {"medium": "Memory", "sizeLimit": "64Mi"}
+    [container] = spec.containers
+    scripts = "/usr/local/lib/postgres"
+    both = f'python3 {scripts}/restore.py prepare --result /tmp/result; exec python3 {scripts}/verify_backup.py "$@"'
+    container.args = ["-c", both, "sh", *container.args]
+    container.command = ["sh"]
+    pods.core.create_namespaced_pod(NAMESPACE, {"metadata": {"name": VERIFY}, "spec": spec})
+
+    def phase() -> str:
+        return str(pods.core.read_namespaced_pod(VERIFY, NAMESPACE).status.phase)
+
+    assert pods.eventually(phase, "Failed") == "Failed"
+    [first, *_, last] = pods.core.read_namespaced_pod_log(VERIFY, NAMESPACE).splitlines()
+    said = (
+        r"volume: found 6\d MiB free, wanted \d+ MiB for backup \S+ beside what is there; make room or grow postgres_st"
+    )
+    for line in (first, last):
+        assert re.match(said, line), line
+    pods.core.delete_namespaced_pod(VERIFY, NAMESPACE)
+    assert state_of(backed, pods) == before
+
+
+@pytest.mark.parametrize(
+    ("entry", "variables", "said"),
+    [
+        (
+            "backup",
+            {"postgres_backup_kind": "weekly"},
+            "value of postgres_backup_kind must be one of: full, diff, incr",
+        ),
+        ("switchover", {"postgres_switchover_candidate": "postgres-9"}, "postgres-9: found postgres-"),
+    ],
+    ids=["unknown kind", "unknown member"],
+)
+def test_a_backup_or_switchover_that_cannot_be_changes_nothing(
+    backed: Backed, pods: Pods, entry: str, variables: dict[str, Any], said: str
+) -> None:
+    before = state_of(backed, pods)
+    run = backed.take(entry, **variables)
+    assert run.code != 0
+    assert said in run.failure, run.output
+    assert state_of(backed, pods) == before
 
 
 def test_a_dropped_table_is_back_as_it_was_a_second_before(backed: Backed, pods: Pods) -> None:
@@ -248,11 +475,11 @@ def test_a_restore_of_everything_follows_the_newest_timeline(backed: Backed, pod
 
 def test_a_time_after_the_last_change_is_refused(backed: Backed, pods: Pods) -> None:
     time.sleep(1)
-    before, target = state_of(pods), moment(pods)
+    before, target = state_of(backed, pods), moment(pods)
     run = backed.take("restore", postgres_restore_time=target)
     assert run.code != 0
     assert "after everything in the archive" in run.failure, run.output
-    assert state_of(pods) == before
+    assert state_of(backed, pods) == before
 
 
 def test_another_member_leads_when_asked_to(backed: Backed, pods: Pods) -> None:

@@ -262,7 +262,7 @@ def test_the_pooler_lets_in_nobody_that_postgres_would_not(
     assert set(try_all([*map(through, neighbours)])) == {"refused: InsufficientPrivilegeError"}
     wrong = [login | {"password": "wrong"} for login in logins.values()]
     wrong += [{**login, "database": "pgbouncer"} for login in logins.values()]
-    own = {"replicator": "replication", "postgres": "superuser", "_pooler": "pooler"}
+    own = {"replicator": "replication", "postgres": "superuser", "_pooler": "pooler", "_verifier": "verifier"}
     wrong += [
         {"user": user, "database": "auth_db", "password": secrets[f"postgres_{name}_password"]}
         for user, name in own.items()

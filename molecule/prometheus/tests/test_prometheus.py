@@ -121,6 +121,16 @@ def test_metrics_of_redis_can_be_asked_for(get: Any, pods: Pods) -> None:
     assert pods.eventually(seen, ["1"]) == ["1"]
 
 
+def test_the_age_of_the_last_backup_and_of_its_check_can_be_asked_for(get: Any, pods: Pods) -> None:
+    """Of whoever leads alone."""
+    for name in ("backup_last_completed_timestamp", "backup_last_verified_timestamp"):
+
+        def seen(metric: str = name) -> int:
+            return len(query(get, f'{metric}{{job="postgres", namespace="{STORES}"}} >= 0'))
+
+        assert pods.eventually(seen, 1) == 1, name
+
+
 def test_metrics_of_every_member_of_postgres_can_be_asked_for(get: Any, pods: Pods, inventory: Inventory) -> None:
     wanted = ["1"] * inventory.variable("postgres_members")
 
