@@ -329,13 +329,11 @@ def test_who_gives_way_is_removed_whole_and_what_is_shared_is_not(render: Any, r
 
 
 @pytest.mark.parametrize(
-    ("ingress", "redirect", "wanted"),
+    ("ingress", "wanted"),
     [
-        ({}, True, {}),
-        ({}, False, {"ssl-redirect": "false"}),
+        ({}, {}),
         (
             {"sticky": True},
-            True,
             {
                 "affinity": "cookie",
                 "session-cookie-name": "shop-pod",
@@ -345,7 +343,6 @@ def test_who_gives_way_is_removed_whole_and_what_is_shared_is_not(render: Any, r
         ),
         (
             {"cors_origins": ["https://a.test", "https://b.test"]},
-            True,
             {
                 "enable-cors": "true",
                 "cors-allow-origin": "https://a.test,https://b.test",
@@ -354,10 +351,8 @@ def test_who_gives_way_is_removed_whole_and_what_is_shared_is_not(render: Any, r
         ),
     ],
 )
-def test_what_a_service_asks_of_its_ingress(
-    render: Any, ingress: dict[str, Any], redirect: bool, wanted: dict[str, str]
-) -> None:
-    found = asked(render, ingress, service_https_redirect=redirect)
+def test_what_a_service_asks_of_its_ingress(render: Any, ingress: dict[str, Any], wanted: dict[str, str]) -> None:
+    found = asked(render, ingress)
     assert found == wanted
     known = OPTIONS["annotations"]
     assert set(found) <= {name for names in known.values() for name in names}
