@@ -94,6 +94,8 @@ def stand_in(image: str) -> dict[str, Any]:
             "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1},
         },
         restartPolicy="Always",
+        # As every controller of the platform: of less importance, it would be pushed from its ports at once.
+        priorityClassName="slipway-platform",
     )
     return {
         "metadata": {"name": OLD, "labels": labels},
