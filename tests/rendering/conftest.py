@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 PLAYBOOKS = ("tests/rendering/secrets.yml", "playbooks/platform.yml", "playbooks/services.yml")
 
 ARTIFACTS = ("alertmanager", "cert-manager", "k3s", "minio", "postgres", "prometheus", "redis", "traefik")
+VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
+KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 # In the place of those that come with cert-manager's image.
 CRDS = """
 apiVersion: apiextensions.k8s.io/v1
@@ -42,7 +44,15 @@ PROFILES: dict[str, tuple[str, dict[str, Any]]] = {
     "local": ("local", {}),
     "ha": (
         "production",
-        {"platform_profile": "ha", "postgres_members": 3, "minio_members": 4, "postgres_storage_class": "fast"},
+        {
+            "platform_profile": "ha",
+            "postgres_members": 3,
+            "minio_members": 4,
+            "postgres_storage_class": "fast",
+            "ingress_controller": "ingress-nginx",
+            "ingress_nginx_image": f"registry.mycompany.com/ingress-nginx/controller@sha256:{64 * '0'}",
+            "ingress_rate_limit": 20,
+        },
     ),
 }
 

@@ -9,14 +9,18 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from tests.rendering.conftest import ROOT, Rendering
+from tests.rendering.conftest import KUBERNETES, ROOT, Rendering
 
-VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
-KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
 # Who speaks to the API, and so may have a token.
-API_CLIENTS = {"cert-manager", "cert-manager-webhook", "cert-manager-cainjector", "traefik", "postgres", "prometheus"}
+API_CLIENTS = {
+    *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
+    *("traefik", "ingress-nginx", "postgres", "prometheus"),
+}
+# The ingress controller of each profile, and the role of the other one. The image of ingress-nginx is not ours.
+CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
+FOREIGN = "DaemonSet/ingress-nginx"
 # Roles whose templates go to hosts and not to the API.
 HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
 
@@ -76,8 +80,15 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
     """A template that is never rendered is never checked."""
     text = yaml.safe_dump(rendering.documents)
     roles = {template.parents[1].name for template in ROOT.glob("roles/*/templates/*")} - HOST_ROLES
-    marks = {"cluster_base": "ResourceQuota", "cert_manager": "name: cert-manager-webhook", "service": "auth-migrate-"}
-    assert [role for role in sorted(roles) if marks.get(role, f"app.kubernetes.io/name: {role}") not in text] == []
+    marks = {
+        "cluster_base": "ResourceQuota",
+        "cert_manager": "name: cert-manager-webhook",
+        "ingress_common": "kind: IngressClass",
+        "ingress_nginx": "name: ingress-nginx-controller",
+        "service": "auth-migrate-",
+    }
+    missing = {role for role in roles if marks.get(role, f"app.kubernetes.io/name: {role}") not in text}
+    assert missing == {CONTROLLERS[rendering.profile][1]}, "that of the controller that was not chosen, and no other"
 
 
 def test_namespaces_exist(rendering: Rendering) -> None:
@@ -90,7 +101,7 @@ def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering)
     for name, _, _, pod in workloads(rendering):
         shared = pod["spec"]["securityContext"]
         assert shared["runAsNonRoot"] is True, name
-        assert shared["runAsUser"] >= 10000, name
+        assert shared["runAsUser"] >= 10000 or name == FOREIGN, name
         assert shared["seccompProfile"]["type"] == "RuntimeDefault", name
         for key in ("hostNetwork", "hostPID", "hostIPC"):
             assert key not in pod["spec"], name
@@ -100,6 +111,11 @@ def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering)
         for container in containers(pod):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, name
+            if name == FOREIGN:
+                # Still within the level restricted, but for the host ports; what is more of it the image needs.
+                assert shared["runAsUser"] == 101
+                assert own["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+                continue
             assert own["readOnlyRootFilesystem"] is True, name
             assert own["capabilities"] == {"drop": ["ALL"]}, name
 
@@ -112,7 +128,7 @@ def test_containers_say_what_they_need(rendering: Rendering) -> None:
             assert {"cpu", "memory"} <= set(resources["requests"]), name
             assert "memory" in resources["limits"], name
             image = container["image"]
-            assert image.startswith("slipway.local/"), name
+            assert image.startswith("slipway.local/") or name == FOREIGN, name
             assert image.rpartition(":")[2] not in ("", "latest"), name
             if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
                 # Not ready, an exporter would take what it watches out of its Service. From outside nobody can tell a
@@ -240,7 +256,31 @@ def test_no_service_is_reachable_from_outside_beside_the_ingress(rendering: Rend
         for port in container.get("ports", [])
         if "hostPort" in port
     ]
-    assert sorted(ports) == [("DaemonSet/traefik", 80), ("DaemonSet/traefik", 443)]
+    controller = f"DaemonSet/{CONTROLLERS[rendering.profile][0]}"
+    assert sorted(ports) == [(controller, 80), (controller, 443)]
+
+
+def test_a_limit_is_in_the_ingress_objects_of_who_reads_it_there(rendering: Rendering) -> None:
+    found = {
+        name.partition("/")[2]
+        for ingress in rendering.of_kind("Ingress")
+        for name in ingress["metadata"].get("annotations", {})
+        if name.startswith("nginx.ingress.kubernetes.io/")
+    }
+    assert found == {"local": set(), "ha": {"limit-rps", "limit-burst-multiplier"}}[rendering.profile]
+
+
+def test_what_the_other_controller_left_is_removed(rendering: Rendering) -> None:
+    removed = {
+        (document["kind"], document["metadata"]["name"])
+        for call in rendering.calls
+        if call["state"] == "absent"
+        for document in call["documents"]
+    }
+    other = CONTROLLERS[rendering.profile][1].replace("_", "-")
+    assert {("DaemonSet", other), ("ServiceAccount", other)} <= removed
+    kept = {(document["kind"], document["metadata"]["name"]) for document in rendering.documents}
+    assert removed & kept == set()
 
 
 def test_services_trust_the_addresses_of_pods(rendering: Rendering) -> None:

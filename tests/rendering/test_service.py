@@ -12,14 +12,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.rendering.conftest import ROOT, pick
+from tests.rendering.conftest import KUBERNETES, ROOT, pick
 
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
 from service_definition import load, load_schema
 
-VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
-KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 TEMPLATES = tuple(
     f"{name}.yml.j2"
     for name in (
@@ -198,7 +196,7 @@ def test_a_host_is_below_the_domain(rendered: Any) -> None:
     for name, host in (("shop", "slipway.test"), ("page", "www.slipway.test")):
         spec = pick(documents, "Ingress", name)["spec"]
         assert [rule["host"] for rule in spec["rules"]] == [host]
-        assert spec["tls"] == [{"hosts": [host]}]
+        assert "tls" not in spec, "its certificate is that of the Ingress public-certificate"
 
 
 def test_a_schedule_runs_the_image_with_the_settings_and_secrets_of_the_service(rendered: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
+from .images import refusal
 from .inventory import AGENT, EXAMPLE_DOMAIN, SECOND_SITE, SERVER, Inventory, Value, is_example
 from .mistake import Mistake, show
 from .names import closest
@@ -25,6 +26,7 @@ def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mist
     yield from backup_mistakes(inventory, lookup)
     yield from memory_mistakes(lookup)
     yield from issuer_mistakes(lookup)
+    yield from ingress_mistakes(lookup)
     yield from service_mistakes(lookup, services)
 
 
@@ -152,6 +154,20 @@ def issuer_mistakes(lookup: Lookup) -> Iterator[Mistake]:
             if guess
             else "platform-ca or the name of an issuer of cert_manager_acme_issuers",
             guess or "platform-ca",
+        )
+
+
+def ingress_mistakes(lookup: Lookup) -> Iterator[Mistake]:
+    """Upstream of ingress-nginx has ended, so its image has to be chosen."""
+    image, accepted = lookup("ingress_nginx_image"), lookup("ingress_nginx_accept_unpatched").value
+    chosen = lookup("ingress_controller")
+    if chosen.value != "ingress-nginx" or not isinstance(image.value, str) or not isinstance(accepted, str):
+        return
+    found = refusal(image.value, accepted)
+    if found:
+        where = image.where if image.value else chosen.where
+        yield Mistake(
+            where, "ingress_nginx_image", *found, f"registry.mycompany.com/ingress-nginx/controller@sha256:{64 * '0'}"
         )
 
 
