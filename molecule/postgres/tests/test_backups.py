@@ -361,16 +361,18 @@ def refusals(pods: Pods, spec: Any) -> list[str]:
     both = f'python3 {scripts}/restore.py prepare --result /tmp/result; exec python3 {scripts}/verify_backup.py "$@"'
     container.args = ["-c", both, "sh", *container.args]
     container.command = ["sh"]
-    pods.core.create_namespaced_pod(NAMESPACE, {"metadata": {"name": VERIFY}, "spec": spec})
+    # A name of its own for each: the volume is named after the pod, and goes a while after it.
+    name = f"{VERIFY}-{random.token_hex(3)}"
+    pods.core.create_namespaced_pod(NAMESPACE, {"metadata": {"name": name}, "spec": spec})
 
     def pod() -> Any:
-        return pods.core.read_namespaced_pod(VERIFY, NAMESPACE)
+        return pods.core.read_namespaced_pod(name, NAMESPACE)
 
     assert pods.eventually(lambda: pod().status.phase, "Failed") == "Failed"
-    [first, *_, last] = pods.core.read_namespaced_pod_log(VERIFY, NAMESPACE).splitlines()
+    [first, *_, last] = pods.core.read_namespaced_pod_log(name, NAMESPACE).splitlines()
     [status] = pod().status.container_statuses
     assert status.state.terminated.message == last
-    pods.core.delete_namespaced_pod(VERIFY, NAMESPACE, grace_period_seconds=0)
+    pods.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
     return [first, last]
 
 
