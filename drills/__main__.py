@@ -34,8 +34,9 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if arguments.rows < 100:
         parser.error(f"--rows: found {arguments.rows}, wanted at least 100, for example {ROWS}")
-    if arguments.write_docs and (arguments.only not in (None, [REBUILD]) or arguments.rows < ROWS):
-        wanted = f"all of them with at least {ROWS} rows, or {REBUILD} alone"
+    chosen = {*(arguments.only or [*FAULTS, REBUILD])} - {REBUILD}
+    if arguments.write_docs and (chosen not in (set(), {*FAULTS}) or arguments.rows < ROWS):
+        wanted = f"all of them with at least {ROWS} rows, with or without {REBUILD}, or {REBUILD} alone"
         parser.error(f"--write-docs: found a part of the drills, wanted {wanted}")
     return arguments
 
