@@ -81,8 +81,9 @@ def delete_pod(target: Target) -> float:
 
 def freeze_patroni(target: Target) -> float:
     """Postgres itself goes on: whoever reads the lock must not believe it longer than the kubelet takes to end both."""
-    status = target.installation.pod(target.leader).status.container_statuses[0]
-    container = status.container_id.removeprefix("containerd://")
+    statuses = target.installation.pod(target.leader).status.container_statuses
+    [found] = [status.container_id for status in statuses if status.name == "postgres"]
+    container = found.removeprefix("containerd://")
     first = json.loads(target.on(target.node, f"crictl inspect {container}"))["info"]["pid"]
     patroni = target.on(target.node, f"pgrep --oldest --parent {first} --full /usr/bin/patroni").strip()
     target.arm(target.node, f"kill -CONT {patroni}")
