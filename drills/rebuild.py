@@ -14,13 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-from ansible.parsing.vault import VaultLib, VaultSecret
 from cluster_access import Cluster, state_directory
 from cluster_client import Pods
 from controller import Inventory
 from object_store import store
 from postgres_installation import leader
+from secret_store import Store
 from smoke_check import Answer, Client, StepError, Target, jpeg, multipart
 
 from bench.report import markdown
@@ -172,8 +171,11 @@ class Lab:
         self.addresses = tuple(inventory.address(host) for host in inventory.hosts())
         [site] = inventory.hosts("second_site")
         self.endpoint = f"{inventory.address(site)}:9000"
-        vault = VaultLib([("default", VaultSecret((self.state / "vault.key").read_bytes().strip()))])
-        kept = yaml.safe_load(vault.decrypt((self.state / "secrets.yml").read_bytes()))
+        kept = Store(self.state / "secrets.yml", self.state / "vault.key").read()
+        if kept is None:
+            raise DrillError(
+                f"{self.state / 'secrets.yml'}: found no such file, wanted that of the lab (make up makes it)"
+            )
         self.key = {"access_key": kept["second_site_root_user"], "secret_key": kept["second_site_root_password"]}
         self.ca = self.state / "ca.crt"
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import controller
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
-
-from cluster_access import Cluster, connect  # noqa: E402
+from cluster_access import Cluster, connect
 
 
 @pytest.fixture(scope="session")
@@ -28,19 +21,9 @@ def playbook() -> Callable[..., str]:
     """Return a function that runs a playbook on the lab and returns its output; the test fails when the play does."""
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            ["ansible-playbook", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=1200,
-        )
-        assert done.returncode == 0, done.stdout[-6000:]
-        return done.stdout
+        done = controller.playbook(*arguments)
+        assert done.code == 0, done.output[-6000:]
+        return done.output
 
     return run
 
