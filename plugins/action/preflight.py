@@ -58,6 +58,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             Display().display(line, color=constants.COLOR_ERROR)
         if lines:
             result.update(failed=True, msg=summary(len(lines)))
+        elif arguments["check"] == "variables":
+            for notice in self._notices():
+                Display().display(notice, color=constants.COLOR_HIGHLIGHT)
+            result.update(changed=False)
         else:
             result.update(changed=False)
         return result
@@ -78,6 +82,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not mistakes:
             mistakes += load(SERVICES, lookup("services_enabled").value, load_schema(SERVICE_SCHEMA))[1]
         return mistakes
+
+    def _notices(self) -> list[str]:
+        declared = schema.variables(self._directory)
+        return list(platform.notices(self._lookup(self._inventory(declared, self._files()), declared)))
 
     def _check_hosts(self, wanted: Mapping[str, Any]) -> list[Mistake]:
         everything = self._inventory(schema.variables(self._directory), self._files())

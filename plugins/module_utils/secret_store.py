@@ -225,7 +225,7 @@ def signing_key() -> str:
 
 
 # Letters and digits alone: no value ever needs quoting in a URL, a shell or a configuration file.
-GENERATORS: dict[str, Callable[[], str]] = {
+GENERATORS: dict[str, Callable[[], str | Secrets]] = {
     "password": lambda: random_text(32),
     "token": lambda: secrets.token_hex(32),
     "user": lambda: "admin-" + random_text(8, string.ascii_lowercase + string.digits),
@@ -233,6 +233,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "ec_key": signing_key,
     # Nothing, until somebody writes something there.
     "text": lambda: "",
+    "map": dict,
 }
 
 

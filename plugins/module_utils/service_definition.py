@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import alert_table
 import yaml
 from preflight.mistake import Mistake, as_yaml
 from preflight.names import closest
@@ -14,6 +15,8 @@ from preflight.schema import check, resolve
 Definition = dict[str, Any]
 
 FILE = "service.yml"
+# What its alerts are, if it brings any.
+ALERTS = "alerts.yml"
 # What a service may name beside other services.
 CALLERS = ("ingress", "monitoring")
 CALLEES = ("postgres", "minio", "redis")
@@ -41,7 +44,24 @@ def load(directory: Path, names: Sequence[str], schema: Mapping[str, Any]) -> tu
             definitions.append(definition)
     if not mistakes:
         mistakes += _across(definitions, directory.name)
-    return [_complete(definition, schema) for definition in definitions], mistakes
+    complete = [_complete(definition, schema) for definition in definitions]
+    for definition in complete:
+        definition["alerts"], found = _alerts(directory, definition["name"])
+        mistakes += found
+    return complete, mistakes
+
+
+def _alerts(directory: Path, name: str) -> tuple[str, list[Mistake]]:
+    """The table of alerts that a service brings, or nothing, and what is wrong with it."""
+    path = directory / name / ALERTS
+    if not path.exists():
+        return "", []
+    text = path.read_text(encoding="utf-8")
+    try:
+        alert_table.read(text, f"{directory.name}/{name}/{ALERTS}")
+    except alert_table.TableError as error:
+        return text, error.mistakes
+    return text, []
 
 
 def _read(

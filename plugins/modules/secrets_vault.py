@@ -30,8 +30,8 @@ options:
   wanted:
     description:
       - What has to exist. C(name) with dots for maps inside of maps; C(kind) is one of password, token, user,
-        access_key, ec_key, text (empty until somebody writes it), authority (needs C(common_name); with C(authority) it
-        is signed by that one) and certificate (needs C(authority) and C(domains)).
+        access_key, ec_key, text and map (empty until somebody writes there), authority (needs C(common_name); with
+        C(authority) it is signed by that one) and certificate (needs C(authority) and C(domains)).
       - An entry with C(each) is made for every service whose service.yml has that key; C(SERVICE) in its name is
         replaced.
     type: list

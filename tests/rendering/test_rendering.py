@@ -85,6 +85,7 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
         "cert_manager": "name: cert-manager-webhook",
         "ingress_common": "kind: IngressClass",
         "ingress_nginx": "name: ingress-nginx-controller",
+        "node_exporter": "app.kubernetes.io/name: node-exporter",
         "service": "auth-migrate-",
     }
     missing = {role for role in roles if marks.get(role, f"app.kubernetes.io/name: {role}") not in text}
@@ -106,8 +107,12 @@ def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering)
         for key in ("hostNetwork", "hostPID", "hostIPC"):
             assert key not in pod["spec"], name
         allowed = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+        # It tells of its host, and reads no more than everybody may there.
+        hosts = {"hostPath"} if name == "DaemonSet/node-exporter" else set()
         for volume in pod["spec"].get("volumes", []):
-            assert set(volume) - {"name"} <= allowed, f"{name}: {volume['name']}"
+            assert set(volume) - {"name"} <= allowed | hosts, f"{name}: {volume['name']}"
+        for mount in (mount for container in containers(pod) if hosts for mount in container["volumeMounts"]):
+            assert mount["readOnly"] is True, name
         for container in containers(pod):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, name
@@ -132,8 +137,9 @@ def test_containers_say_what_they_need(rendering: Rendering) -> None:
             assert image.rpartition(":")[2] not in ("", "latest"), name
             if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
                 # Not ready, an exporter would take what it watches out of its Service. From outside nobody can tell a
-                # backup that hangs from one that takes hours: pgBackRest has its own timeouts.
-                probes = {"exporter": {"livenessProbe"}, "backup": set()}.get(container["name"], PROBES)
+                # backup that hangs from one that takes hours: pgBackRest has its own timeouts. What gathers rules
+                # serves nobody, and each of its questions has a timeout.
+                probes = {"exporter": {"livenessProbe"}, "backup": set(), "rules": set()}.get(container["name"], PROBES)
                 assert {probe for probe in PROBES if probe in container} == probes, name
 
 

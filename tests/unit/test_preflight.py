@@ -179,3 +179,14 @@ def test_redis_has_room_for_a_copy_of_itself(maximum: object, limit: str | None,
     values = {"redis_maxmemory": maximum, "redis_resources": {"limits": {"memory": limit} if limit else {}}}
     mistakes = platform.memory_mistakes(lambda name: Value(values[name], "all.yml:7"))
     assert [str(mistake).removeprefix("all.yml:7: ").partition(" of that")[0] for mistake in mistakes] == found
+
+
+@pytest.mark.parametrize(("receivers", "notices"), [([], 1), ([{"name": "sre", "slack": {}}], 0)])
+def test_that_nobody_is_told_of_alerts_is_said_and_no_mistake(receivers: list[dict[str, object]], notices: int) -> None:
+    found = list(platform.notices(lambda _: Value(receivers, "inventories/trial")))
+    assert len(found) == notices
+    for line in found:
+        assert line.startswith(
+            "inventories/trial: alertmanager_receivers is empty: alerts are visible and nobody is told"
+        )
+        assert "\n" not in line

@@ -17,10 +17,11 @@ NAMESPACES = [
     "infrastructure",
     "monitoring",
     "ingress-nginx",
+    "node-exporter",
     "cert-manager",
     "sre-app",
 ]
-RESTRICTED = [name for name in NAMESPACES if name != "ingress-nginx"]
+RESTRICTED = [name for name in NAMESPACES if name not in ("ingress-nginx", "node-exporter")]
 IMAGE = "slipway.local/none:0"
 
 BAD_PODS: dict[str, dict[str, Any]] = {

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import alert_table
 import pytest
 import yaml
 from cluster_client import Client, Pods, restricted_pod
 from confinement import confined, confinements
-from controller import Inventory, Run, apply_role
+from controller import ROOT, Inventory, Run, apply_role
 from kubernetes.client import AuthorizationV1Api
 from rule_cases import rule_tests
 
 NAMESPACE, STORES, OWN = "monitoring", "infrastructure", "molecule-prometheus-own"
 NAME = "app.kubernetes.io/name=prometheus"
 POD = "prometheus-0"
+SETTINGS = "/etc/prometheus/prometheus.yml"
 URL = "http://prometheus.monitoring.svc:9090"
 SCRAPE = "prometheus.io/scrape"
+PROMISE = "service:slo_availability:ratio"
+TABLES = sorted((ROOT / "roles/prometheus/files/alerts").glob("*.yml"))
 
 pytestmark = [pytest.mark.explain(NAMESPACE), pytest.mark.explain(OWN)]
 
@@ -54,6 +58,11 @@ def query(get: Any, expression: str) -> list[dict[str, Any]]:
     return list(get(f"query?query={quote(expression)}")["result"])
 
 
+def in_pool(get: Any, *pools: str) -> list[dict[str, Any]]:
+    """Return the targets that were found for some jobs of the settings."""
+    return [target for target in get("targets?state=active")["activeTargets"] if target["scrapePool"] in pools]
+
+
 def annotated(cluster: Any) -> set[tuple[str, str]]:
     """Return namespace and name of every running pod of the platform that asks to be scraped."""
     return {
@@ -73,7 +82,7 @@ def test_every_pod_that_asks_for_it_is_a_target_that_is_up(
     get: Any, cluster: Any, pods: Pods, definitions: dict[str, Any]
 ) -> None:
     def seen() -> dict[tuple[str, str], str]:
-        targets = get("targets?state=active")["activeTargets"]
+        targets = in_pool(get, "pods")
         found = {(target["labels"]["namespace"], target["labels"]["pod"]): target["health"] for target in targets}
         assert len(found) == len(targets), "a pod is scraped twice"
         return found
@@ -90,12 +99,24 @@ def test_every_pod_that_asks_for_it_is_a_target_that_is_up(
 def test_targets_are_scraped_every_15_seconds_under_the_names_of_their_services(
     get: Any, definitions: dict[str, Any]
 ) -> None:
-    targets = get("targets?state=active")["activeTargets"]
+    targets = in_pool(get, "pods")
     assert {target["scrapeInterval"] for target in targets} == {"15s"}
     assert {(t["labels"]["job"], t["labels"]["namespace"]) for t in targets} >= {
         (name, one["namespace"]) for name, one in definitions.items()
     }
     assert all(target["labels"]["service"] == target["labels"]["job"] for target in targets)
+
+
+def test_every_kubelet_and_api_server_is_a_target_that_is_up(get: Any, pods: Pods, inventory: Inventory) -> None:
+    hosts = inventory.hosts()
+    kubelets = ("cadvisor", "kubelet", "kubelet-probes", "kubelet-resource")
+
+    def seen() -> dict[tuple[str, str], str]:
+        targets = in_pool(get, *kubelets, "kube-apiserver")
+        return {(t["scrapePool"], t["labels"].get("node", "")): t["health"] + t["lastError"] for t in targets}
+
+    wanted = {(job, host): "up" for job in kubelets for host in hosts} | {("kube-apiserver", ""): "up"}
+    assert pods.eventually(seen, wanted) == wanted
 
 
 def test_metrics_of_the_services_can_be_asked_for(get: Any, pods: Pods) -> None:
@@ -143,35 +164,65 @@ def test_metrics_of_every_member_of_postgres_can_be_asked_for(get: Any, pods: Po
 def test_it_knows_every_service_and_its_alertmanager(get: Any, definitions: dict[str, Any]) -> None:
     rules = [rule for group in get("rules")["groups"] for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"ok"}
-    missed = {(r["labels"]["service"], r["labels"]["namespace"]) for r in rules if r["name"] == "ServiceDown"}
-    assert missed == {(name, one["namespace"]) for name, one in definitions.items()}
-    assert [rule["name"] for rule in rules].count("HighErrorRate") == 1
+    promised = {
+        (series["metric"]["service"], series["metric"]["namespace"]): float(series["value"][1])
+        for series in query(get, PROMISE)
+    }
+    assert promised == {
+        (name, one["namespace"]): pytest.approx(one["slo"]["availability"] / 100) for name, one in definitions.items()
+    }
     found = get("alertmanagers")["activeAlertmanagers"]
     assert [one["url"] for one in found] == ["http://alertmanager.monitoring.svc:9093/api/v2/alerts"]
 
 
 def test_nothing_fires_while_all_is_well(get: Any, pods: Pods) -> None:
     def firing() -> list[str]:
-        return [str(alert["labels"]) for alert in get("alerts")["alerts"] if alert["state"] == "firing"]
+        alerts = [alert["labels"] for alert in get("alerts")["alerts"] if alert["state"] == "firing"]
+        return [str(labels) for labels in alerts if labels["alertname"] != "Watchdog"]
 
     assert pods.eventually(firing, []) == []
 
 
+def test_the_watchdog_is_there(get: Any) -> None:
+    found = [alert for alert in get("alerts")["alerts"] if alert["labels"]["alertname"] == "Watchdog"]
+    assert [alert["state"] for alert in found] == ["firing"]
+
+
+def test_every_metric_that_a_rule_names_exists(get: Any, pods: Pods) -> None:
+    """A wrong name would be a rule that never fires. absent.yml has those whose exporter cannot run in the lab."""
+    absent = yaml.safe_load((Path(__file__).with_name("absent.yml")).read_text(encoding="utf-8"))
+    rules = [rule for group in get("rules")["groups"] for rule in group["rules"]]
+    named = set().union(*(alert_table.metrics(rule["query"]) for rule in rules))
+    assert len(named) > 50
+
+    def missing() -> list[str]:
+        # Those of which a sample was seen, and those that an exporter announces and has not counted yet.
+        known = {*get("label/__name__/values"), *get("metadata")}
+        return sorted(named - known - set(absent["counted_later"]))
+
+    assert pods.eventually(missing, sorted(absent["never"])) == sorted(absent["never"])
+    assert set(absent["counted_later"]) <= named
+
+
 def test_its_own_tool_accepts_settings_and_rules(pods: Pods) -> None:
-    for what, path in (("config", "prometheus.yml"), ("rules", "rules/services.yml")):
-        ended = pods.execute(NAMESPACE, POD, "promtool", "check", what, f"/etc/prometheus/{path}")
-        assert ended.code == 0, ended.output + ended.errors
+    # It checks the rules that the settings name as well.
+    ended = pods.execute(NAMESPACE, POD, "promtool", "check", "config", SETTINGS, container="prometheus")
+    assert ended.code == 0, ended.output + ended.errors
 
 
-def test_every_rule_fires_stays_silent_and_ends_when_it_should(pods: Pods, cluster: Any) -> None:
-    applied = cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-rules")["data"]
-    rules = [rule for text in applied.values() for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_every_alert_fires_ends_and_stays_silent_when_it_should(pods: Pods, cluster: Any, path: Path) -> None:
+    """As tests/unit/test_alerts.py, with the version that runs, and the rules that it has read."""
+    applied = cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-rules")["data"][path.name]
+    table = alert_table.read(path.read_text(encoding="utf-8"), path.name)
+    rules = [rule for group in yaml.safe_load(applied)["groups"] for rule in group["rules"]]
     script = 'read -r cases; printf %s "$cases" >/tmp/cases.yml; promtool test rules /tmp/cases.yml'
-    ended = pods.execute(NAMESPACE, POD, "sh", "-c", script, line=rule_tests(rules))
-    assert ended.code == 0, (ended.output + ended.errors)[-3000:]
+    for cases in rule_tests(table["alerts"], rules, [f"/etc/prometheus/rules/{path.name}"]):
+        ended = pods.execute(NAMESPACE, POD, "sh", "-c", script, line=cases, container="prometheus")
+        assert ended.code == 0, (ended.output + ended.errors)[-3000:]
 
 
-def test_it_may_list_pods_and_nothing_else(pods: Pods, definitions: dict[str, Any]) -> None:
+def test_it_may_list_pods_rules_and_nodes_and_nothing_else(pods: Pods, definitions: dict[str, Any]) -> None:
     account = "system:serviceaccount:monitoring:prometheus"
     reviews: Any = AuthorizationV1Api(pods.api)
 
@@ -182,11 +233,16 @@ def test_it_may_list_pods_and_nothing_else(pods: Pods, definitions: dict[str, An
 
     for namespace in {one["namespace"] for one in definitions.values()}:
         assert may("list", "pods", namespace)
-        for verb, resource in (("get", "secrets"), ("list", "secrets"), ("list", "configmaps"), ("delete", "pods")):
+        for verb, resource in (("get", "secrets"), ("list", "secrets"), ("delete", "pods"), ("update", "configmaps")):
             assert not may(verb, resource, namespace), f"{verb} {resource} in {namespace}"
+        # Rules that others bring; what is secret stands in no ConfigMap.
+        assert may("list", "configmaps", namespace)
     assert not may("list", "pods", "kube-system")
-    assert not may("list", "nodes")
     assert not may("get", "secrets", NAMESPACE)
+    # What it needs to ask kubelets.
+    assert may("list", "nodes")
+    assert may("get", "nodes/metrics")
+    assert not may("get", "nodes/proxy")
 
 
 def test_it_is_confined(pods: Pods, hosts: dict[str, Any]) -> None:
@@ -219,6 +275,11 @@ http.server.HTTPServer(("", 8080), Metrics).serve_forever()
 """
 
 
+def declared(name: str) -> dict[str, Any]:
+    """Return a service of the test's own, as a playbook tells the role of it."""
+    return {"name": name, "namespace": OWN, "slo": {"availability": 99.9, "latency_p95_ms": 500}}
+
+
 class Installation:
     """A second Prometheus and a second Alertmanager, which know of one service, hello."""
 
@@ -234,6 +295,7 @@ class Installation:
             "alertmanager_kubeconfig": self.kubeconfig,
             "alertmanager_image": self.images["alertmanager"],
             "alertmanager_namespace": OWN,
+            "alertmanager_secrets": {},
         }
         prometheus = {
             "prometheus_kubeconfig": self.kubeconfig,
@@ -241,7 +303,8 @@ class Installation:
             "prometheus_namespace": OWN,
             "prometheus_storage_size": "1Gi",
             "prometheus_watched_namespaces": [OWN],
-            "prometheus_services": [{"name": "hello", "namespace": OWN}],
+            "prometheus_services": [declared("hello")],
+            "prometheus_scrape_cluster": False,
             "prometheus_alertmanagers": [f"alertmanager.{OWN}.svc:9093"],
             **variables,
         }
@@ -256,6 +319,14 @@ class Installation:
         found = client.call(ask, url=self.alerts)
         assert isinstance(found, list), found
         return [alert["labels"] for alert in found if alert["labels"]["alertname"] == name]
+
+    def refused(self, client: Client) -> list[str]:
+        """Return the namespaces of the rules that were refused."""
+        answer = client.call(
+            ask, url=f"http://prometheus.{OWN}.svc:9090/api/v1/query?query=monitoring:refused_rules:info"
+        )
+        assert isinstance(answer, dict), answer
+        return [series["metric"]["exported_namespace"] for series in answer["data"]["result"]]
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +374,26 @@ def test_a_service_that_fails_is_an_alert_with_its_name(own: Installation, clien
     assert own.firing(client, "ServiceDown") == []
 
 
+def test_rules_that_somebody_brings_are_taken_while_it_runs(own: Installation, client: Client, pods: Pods) -> None:
+    started = pods.core.read_namespaced_pod(POD, OWN).metadata.uid
+
+    def bring(name: str, expression: str) -> None:
+        rule = {"alert": "Brought", "expr": expression, "labels": {"severity": "warning", "namespace": OWN}}
+        data = {"alerts.yml": yaml.safe_dump({"groups": [{"name": name, "rules": [rule]}]})}
+        labels = {"slipway/prometheus-rules": "true"}
+        pods.core.create_namespaced_config_map(OWN, {"metadata": {"name": name, "labels": labels}, "data": data})
+
+    bring("good", "vector(1)")
+    brought = [{"alertname": "Brought", "namespace": OWN, "severity": "warning"}]
+    assert pods.eventually(lambda: own.firing(client, "Brought"), brought) == brought
+    bring("bad", "vector(")
+    assert pods.eventually(lambda: own.refused(client), [OWN]) == [OWN]
+    assert own.firing(client, "Brought") == brought
+    pods.core.delete_namespaced_config_map("good", OWN)
+    assert pods.eventually(lambda: own.firing(client, "Brought"), []) == []
+    assert pods.core.read_namespaced_pod(POD, OWN).metadata.uid == started
+
+
 def test_samples_outlive_the_pod(own: Installation, client: Client, pods: Pods) -> None:
     samples = quote('up{job="hello"}[1h]')
     url = f"http://prometheus.{OWN}.svc:9090/api/v1/query?query={samples}"
@@ -321,12 +412,11 @@ def test_samples_outlive_the_pod(own: Installation, client: Client, pods: Pods) 
 
 
 def test_a_change_of_the_rules_reaches_the_running_prometheus(own: Installation, client: Client, pods: Pods) -> None:
-    services = [{"name": name, "namespace": OWN} for name in ("hello", "goodbye")]
-    own.apply(prometheus_services=services)
+    own.apply(prometheus_services=[declared("hello"), declared("goodbye")])
 
     def missed() -> list[str]:
         answer = client.call(ask, url=f"http://prometheus.{OWN}.svc:9090/api/v1/rules")
         groups = answer["data"]["groups"] if isinstance(answer, dict) else []
-        return [r["labels"]["service"] for g in groups for r in g["rules"] if r["name"] == "ServiceDown"]
+        return [r["labels"]["service"] for g in groups for r in g["rules"] if r["name"] == PROMISE]
 
     assert pods.eventually(missed, ["hello", "goodbye"]) == ["hello", "goodbye"]

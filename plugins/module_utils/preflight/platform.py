@@ -27,7 +27,18 @@ def check(inventory: Inventory, lookup: Lookup, services: Path) -> Iterator[Mist
     yield from memory_mistakes(lookup)
     yield from issuer_mistakes(lookup)
     yield from ingress_mistakes(lookup)
+    yield from receiver_mistakes(lookup)
     yield from service_mistakes(lookup, services)
+
+
+def notices(lookup: Lookup) -> Iterator[str]:
+    """What is no mistake, and what somebody should know before it matters."""
+    receivers = lookup("alertmanager_receivers")
+    if receivers.value == []:
+        yield (
+            f"{receivers.where}: alertmanager_receivers is empty: alerts are visible and nobody is told of them; "
+            "to tell a channel of Slack: alertmanager_receivers: [{name: sre, slack: {}}] (docs/operations.md)"
+        )
 
 
 def network_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:
@@ -169,6 +180,29 @@ def ingress_mistakes(lookup: Lookup) -> Iterator[Mistake]:
         yield Mistake(
             where, "ingress_nginx_image", *found, f"registry.mycompany.com/ingress-nginx/controller@sha256:{64 * '0'}"
         )
+
+
+def receiver_mistakes(lookup: Lookup) -> Iterator[Mistake]:
+    """Routes lead to receivers that exist, each once, and mail has a server."""
+    receivers, routes, server = (lookup(f"alertmanager_{name}") for name in ("receivers", "routes", "smtp"))
+    items = [item for item in receivers.value if isinstance(item, dict)] if isinstance(receivers.value, list) else []
+    names = [str(item.get("name")) for item in items]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield Mistake(receivers.where, "alertmanager_receivers", f"{name} twice", "each name once", f"{name}2")
+    for index, route in enumerate(routes.value if isinstance(routes.value, list) else []):
+        receiver = route.get("receiver") if isinstance(route, dict) else None
+        if isinstance(receiver, str) and receiver not in names:
+            guess = closest(receiver, names, 0.6)
+            wanted = f"{guess} (did you mean that?)" if guess else "a name of alertmanager_receivers"
+            path = f"alertmanager_routes[{index}].receiver"
+            yield Mistake(routes.where, path, show(receiver, ""), wanted, guess or (names or ["sre"])[0])
+    given = server.value if isinstance(server.value, dict) else {}
+    mailed = any("email" in item for item in items)
+    for part, example in (("host", "smtp.mycompany.com:587"), ("from", "alerts@mycompany.com")):
+        if (mailed or given) and part not in given:
+            wanted = "it, since a receiver has email" if mailed else "it beside the others"
+            where = server.where if given else receivers.where
+            yield Mistake(where, f"alertmanager_smtp.{part}", "nothing", wanted, f"{part}: {example}")
 
 
 def service_mistakes(lookup: Lookup, services: Path) -> Iterator[Mistake]:
