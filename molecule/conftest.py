@@ -106,7 +106,8 @@ def service_image(cluster: Cluster) -> str:
 @pytest.fixture(scope="module")
 def client(pods: Pods, service_image: str, request: pytest.FixtureRequest) -> Iterator[Client]:
     """Return a pod in a namespace of its own, as any workload of the cluster would be one."""
-    with pods.namespace(f"molecule-{request.path.parent.parent.name.replace('_', '-')}") as namespace:
+    name = f"{request.path.parent.parent.name}-{request.path.stem.removeprefix('test_')}".replace("_", "-")
+    with pods.namespace(f"molecule-{name}-client") as namespace:
         yield pods.start(namespace, "client", service_image)
 
 

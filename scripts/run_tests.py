@@ -5,16 +5,14 @@
 A stage is a command. Where it writes JUnit XML its cases are counted, otherwise it counts as one case. Nothing may be
 skipped: a skipped case counts as failed, because a check that cannot run must say so in its name and in docs/lab.md.
 
-There are two lanes. In the second one the lab is made, and later run the scenarios that have a host of their own, or
-namespaces of their own in which they mostly wait; in the first one comes everything else. Within a lane one stage comes
-after the other, and what minds how busy the machine is has it for itself. The next stage runs even when one failed,
-except after one that everything after it stands on.
+Stages run side by side, as many as the machine's ROOM takes. The next to start is the first of the list whose turn it
+is: what it stands on has passed, what it comes after has ended, and nothing runs that it would disturb. What stands on
+something that failed is not run and says so; everything else is.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -22,7 +20,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".cache" / "test-results"
 # What the end of the output repeats of each stage that failed: a reader of the end alone must see why.
 LAST_LINES, LAST_CHARACTERS = 30, 500
-# Scenarios that take minutes in namespaces of their own, and damage nothing that others look at.
-APART = ("minio", "postgres")
-# A host of Ansible's PLAY RECAP on which something was changed.
-CHANGED = re.compile(r"\bchanged=[1-9]")
+# How many stages of width 1 run side by side. Most wait more than they compute, even on two cores.
+ROOM = 3
+# Scenarios that take away what others look at, or look at what others take away: one at a time.
+SHARED = ("cert_manager", "ingress_common", "ingress_nginx", "prometheus", "redis", "smoke", "traefik")
+# Scenarios that take minutes: begun before the others, so that none of them is waited for at the end.
+LONG = ("postgres", "k3s", "minio")
+SITE = "tests/e2e/test_site.py"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,10 @@ class Stage:
     name: str
     command: list[str]
     full: bool = False  # not part of `test-fast`: needs the lab, or minutes
-    required: bool = False  # what follows in its lane, or names it, stands on it
-    beside: bool = False  # runs in the second lane
-    after: str = ""  # a stage of the other lane that has to have passed
-    waits: str = ""  # a stage of the other lane that has to have ended, however
-    unchanged: bool = False  # applies what is applied already: Ansible may not report a change
+    needs: tuple[str, ...] = ()  # stages that have to have passed
+    after: tuple[str, ...] = ()  # stages that have to have ended, however
+    width: int = 1  # how much of ROOM it takes: all of it runs alone
+    turn: str = ""  # of those with the same one, one runs at a time
 
 
 def pytest(name: str, *arguments: str, **more: Any) -> Stage:
@@ -67,47 +67,47 @@ def molecule_scenarios() -> list[str]:
 
 
 def molecule(name: str) -> Stage:
-    """Return a stage that runs a scenario. Those with a host of their own need no turn at the lab, only its image."""
+    """Return a stage that runs a scenario."""
     command = ["molecule", "test", "-s", name]
     definition = (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8")
-    if "molecule/host/inventory" in definition:
-        # Not beside the tests of services and page, some of which mind the time.
-        return Stage(f"molecule-{name}", command, full=True, beside=True, waits="preflight-lab")
-    if "playbooks:" in definition or "test_sequence:" in definition:
-        return Stage(f"molecule-{name}", command, full=True, after="up")
-    # It applies its role to the lab as `up` has just done: once more is enough to see that this changes nothing.
-    once = ["env", "SLIPWAY_TEST_SEQUENCE=[converge, verify]", *command]
-    if name in APART:
-        return Stage(f"molecule-{name}", once, full=True, unchanged=True, beside=True, waits="preflight-lab")
-    return Stage(f"molecule-{name}", once, full=True, after="up", unchanged=True)
+    if "playbooks:" not in definition and "test_sequence:" not in definition:
+        # `up` has just applied its role to the lab; that once more would change nothing, `site` shows for all roles.
+        command = ["env", "SLIPWAY_TEST_SEQUENCE=[verify]", *command]
+    return Stage(f"molecule-{name}", command, full=True, needs=("up",), turn="platform" if name in SHARED else "")
 
 
 def stages(wanted: str = "all") -> list[Stage]:
-    """Return the stages of `fast` or `all`, from fast to slow in each lane."""
+    """Return the stages of `fast` or `all`: from fast to slow where nothing else decides."""
     # Fails below the branch coverage that pyproject.toml wants. Counting costs a third more time.
     coverage = ["--cov"] if wanted == "all" else []
-    scenarios = [molecule(name) for name in molecule_scenarios()]
-    last_apart = [stage.name for stage in scenarios if stage.beside][-1]
+    scenarios = {name: molecule(name) for name in [*LONG, *molecule_scenarios()]}
     every = [
-        # In `all` the second lane makes the lab meanwhile.
-        Stage("lint", ["scripts/lint"], beside=wanted == "fast"),
+        # In `all` the lab is made meanwhile, by two processes at a time.
+        Stage("up", ["make", "--no-print-directory", "up"], full=True, width=2),
+        Stage("lint", ["scripts/lint"]),
         pytest("unit", "tests/unit"),
         pytest("rendering", "tests/rendering"),
         pytest("preflight", "tests/preflight", "-m", "not lab"),
         # The services are tested against the MinIO that the platform runs. Whoever is first builds it, or it is there.
-        Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"], required=True),
-        pytest("services", "services", "-m", "not slow", *coverage),
+        Stage("minio", [sys.executable, "plugins/module_utils/artifact_store.py", "build", "minio"]),
+        pytest("services", "services", "-m", "not slow", *coverage, needs=("minio",)),
         vitest("web-client"),
         # Minds how busy the machine is.
-        pytest("services-slow", "services", "-m", "slow", full=True, waits="up"),
-        pytest("web", "tests/web", full=True),
-        Stage("up", ["make", "--no-print-directory", "up"], full=True, required=True, beside=True),
-        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True, after="up"),
-        *scenarios,
-        # Restarts hosts: nobody else may be at work.
-        pytest("end-to-end", "tests/e2e", full=True, after="up", waits=last_apart),
+        pytest("services-slow", "services", "-m", "slow", full=True, needs=("minio",), after=("up",), width=2),
+        *[scenarios[name] for name in LONG],
+        # A second run changes nothing, whatever the role.
+        pytest("site", SITE, full=True, needs=("up",), turn="platform"),
+        pytest("web", "tests/web", full=True, needs=("minio",), after=("up",)),
+        pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True, needs=("up",)),
+        *[stage for name, stage in scenarios.items() if name not in LONG],
+        pytest(
+            "end-to-end", "tests/e2e", "-m", "not alone", f"--ignore={SITE}", full=True, needs=("up",), turn="platform"
+        ),
     ]
-    return [stage for stage in every if wanted == "all" or not stage.full]
+    chosen = [stage for stage in every if wanted == "all" or not stage.full]
+    # Restarts hosts and kills what others stand on: nobody else may be at work.
+    alone = pytest("recovery", "tests/e2e", "-m", "alone", full=True, needs=("up",), width=ROOM)
+    return [*chosen, replace(alone, after=tuple(s.name for s in chosen))] if wanted == "all" else chosen
 
 
 def count(stage: Stage, exit_code: int) -> tuple[int, int]:
@@ -125,7 +125,7 @@ def count(stage: Stage, exit_code: int) -> tuple[int, int]:
 
 
 class Run:
-    """Runs lanes of stages side by side and adds up what they passed and failed."""
+    """Runs stages side by side and adds up what they passed and failed."""
 
     def __init__(self, chosen: Sequence[Stage]) -> None:
         self.chosen = chosen
@@ -134,17 +134,20 @@ class Run:
         self.summary: list[str] = []
         self.failures: list[str] = []  # how the output of what failed ended
         self.stopped = False
-        self._ended = {stage.name: threading.Event() for stage in chosen}
-        self._good: set[str] = set()
-        self._lock = threading.Lock()
-        lanes = [[s for s in chosen if s.beside is beside] for beside in (False, True)]
-        self._lanes = [lane for lane in lanes if lane]
+        self._names = {stage.name for stage in chosen}
+        self._waiting = list(chosen)
+        self._running: list[Stage] = []
+        self._ended: dict[str, bool] = {}  # whether it passed
+        self._lock = threading.Lock()  # of the output and the sums
+        self._changed = threading.Condition()  # of what waits, runs and has ended
 
     def all(self) -> None:
-        """Run every lane to its end. Ctrl-C reaches the commands as well: no other one is started after them."""
-        threads = [threading.Thread(target=self._lane, args=(lane,)) for lane in self._lanes]
-        for thread in threads:
+        """Run every stage. Ctrl-C reaches the commands as well: no other one is started after them."""
+        threads = []
+        while (stage := self._next()) is not None:
+            thread = threading.Thread(target=self._work, args=(stage,))
             thread.start()
+            threads.append(thread)
         for thread in threads:
             while thread.is_alive():
                 try:
@@ -152,25 +155,52 @@ class Run:
                 except KeyboardInterrupt:
                     self.stopped = True
 
-    def _lane(self, lane: Sequence[Stage]) -> None:
-        missing = ""
-        for stage in lane:
-            for other in (stage.after, stage.waits):
-                if other in self._ended:
-                    self._ended[other].wait()
-            needed = missing or (stage.after if stage.after in self._ended and stage.after not in self._good else "")
-            if not self.stopped:
-                good = self._not_run(stage, needed) if needed else self._stage(stage)
-                if stage.required and not good:
-                    missing = missing or stage.name
-                if good:
-                    self._good.add(stage.name)
-            self._ended[stage.name].set()
+    def _next(self) -> Stage | None:
+        """Wait for the stage whose turn it is; it counts as running from here on. None when there is none left."""
+        while True:
+            try:
+                with self._changed:
+                    while self._waiting and not self.stopped:
+                        self._drop_what_stands_on_failures()
+                        found = self._startable()
+                        if found is not None:
+                            self._waiting.remove(found)
+                            self._running.append(found)
+                            return found
+                        if self._waiting:
+                            self._changed.wait()
+                    return None
+            except KeyboardInterrupt:
+                self.stopped = True
 
-    def _not_run(self, stage: Stage, needed: str) -> bool:
-        with self._lock:
-            self.summary.append(f"{stage.name:24} not run: it stands on {needed}, which failed")
-        return False
+    def _startable(self) -> Stage | None:
+        room = ROOM - sum(stage.width for stage in self._running)
+        turns = {stage.turn for stage in self._running if stage.turn}
+        for stage in self._waiting:
+            ready = all(name in self._ended for name in (*stage.needs, *stage.after) if name in self._names)
+            if ready and stage.turn not in turns:
+                # What is wide would wait for ever if what is narrow went past it.
+                return stage if stage.width <= room else None
+        return None
+
+    def _drop_what_stands_on_failures(self) -> None:
+        for stage in list(self._waiting):
+            failed = next((name for name in stage.needs if self._ended.get(name) is False), "")
+            if failed:
+                self._waiting.remove(stage)
+                self._ended[stage.name] = False
+                with self._lock:
+                    self.summary.append(f"{stage.name:24} not run: it stands on {failed}, which failed")
+
+    def _work(self, stage: Stage) -> None:
+        good = False
+        try:
+            good = self._stage(stage)
+        finally:
+            with self._changed:
+                self._running.remove(stage)
+                self._ended[stage.name] = good
+                self._changed.notify_all()
 
     def _stage(self, stage: Stage) -> bool:
         with self._lock:
@@ -192,9 +222,8 @@ class Run:
     def _command(self, stage: Stage) -> tuple[int, list[str]]:
         """Run a stage's command; return its exit code and its last lines."""
         last: deque[str] = deque(maxlen=LAST_LINES)
-        # Of two at a time each line says whose it is.
-        prefix = f"{stage.name} | " if len(self._lanes) > 1 else ""
-        changes = []
+        # Of several at a time each line says whose it is.
+        prefix = f"{stage.name} | " if len(self.chosen) > 1 else ""
         with subprocess.Popen(
             stage.command,
             cwd=ROOT,
@@ -207,11 +236,9 @@ class Run:
         ) as running:
             for line in running.stdout or ():
                 last.append(line.rstrip("\n")[:LAST_CHARACTERS])
-                if stage.unchanged and CHANGED.search(line):
-                    changes.append(f"changed what was applied already: {last[-1]}")
                 with self._lock:
                     print(f"{prefix}{line}", end="", flush=True)
-        return running.returncode or min(len(changes), 1), [*last, *changes]
+        return running.returncode, list(last)
 
 
 def main(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from cluster_access import Cluster
 
+pytestmark = pytest.mark.alone
 RECOVERY_SECONDS = 120
 NAME = "app.kubernetes.io/name"
 
