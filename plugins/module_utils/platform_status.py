@@ -328,7 +328,7 @@ def _certificates(metrics: Ask) -> list[Certificate]:
 def _alerts(alertmanager: Ask, metrics: Ask) -> tuple[Section[Alert], bool | None, bool | None]:
     """What is open, whether Watchdog is, and whether somebody is told; by Prometheus if Alertmanager is silent."""
     known = _section(lambda: [_alert(one, one["startsAt"]) for one in alertmanager("/api/v2/alerts")])
-    told = _section(lambda: [one["name"] for one in alertmanager("/api/v2/receivers")])
+    told = _section(lambda: [text(one["name"]) for one in alertmanager("/api/v2/receivers")])
     if not known.problem:
         open_alerts = tuple(sorted((a for a in known.rows if a.name != WATCHDOG), key=_urgency))
         somebody = None if told.problem else bool(set(told.rows) - NOBODY)
