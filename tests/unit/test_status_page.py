@@ -110,14 +110,15 @@ def test_it_says_all_that_is_known() -> None:
 def test_all_is_well_only_when_it_is() -> None:
     assert "✓ All is well" in read(status()).words
     assert "No alert is open." in read(status()).words
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"nodes": Section((Node("agent-1", "v1", "not ready: NodeStatusUnknown"),))},
         {"alerts": Section((), "Alertmanager does not answer: timed out")},
         {"arriving": False},
         {"budgets": Section((Budget("shops", "shop", 0.999, -1.0),))},
         {"backups": Section((Backups(NOW, 0.0),))},
         {"certificates": Section((Certificate("a", "b", NOW + 86400, True),))},
-    ):
+    ]
+    for change in changes:
         assert "All is well" not in read(status(**change)).words, change
     assert "Nobody is told of alerts" in read(status(told=False)).words
 
