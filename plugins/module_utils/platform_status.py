@@ -76,7 +76,7 @@ class Budget:
     namespace: str
     service: str
     promised: float
-    left: float | None  # nobody has asked it for anything yet
+    left: float | None  # none: no request was counted yet
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def moment(seconds: float) -> datetime | None:
 def budget_word(budget: Budget) -> tuple[bool, str]:
     """Return whether there is some left, and how much."""
     if budget.left is None:
-        return True, "no requests yet"
+        return True, "no requests counted yet"
     share = f"{math.floor(budget.left * 1000) / 10:.1f} %"
     return budget.left > 0, f"{share} left" if budget.left > 0 else f"used up ({share})"
 

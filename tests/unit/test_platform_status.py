@@ -231,7 +231,7 @@ def test_nobody_is_told_when_no_receiver_is_set(platform: Platform) -> None:
 def test_a_service_that_nobody_has_asked_has_its_whole_budget(platform: Platform) -> None:
     platform.series["left"] = []
     [budget] = platform.gather().budgets.rows
-    assert budget_word(budget) == (True, "no requests yet")
+    assert budget_word(budget) == (True, "no requests counted yet")
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def asking(name: str, url: str, context: ssl.SSLContext | None = None, token: Pa
             with urllib.request.urlopen(request, timeout=ASK_SECONDS, context=context) as answer:  # noqa: S310
                 body = answer.read(ANSWER_BYTES + 1)
         except urllib.error.HTTPError as error:
+            error.close()
             raise SilentError(f"{name} refuses {path.partition('?')[0]}: {error.code} {text(error.reason)}") from error
         except (OSError, http.client.HTTPException) as error:
             reason = text(getattr(error, "reason", error)) or type(error).__name__
