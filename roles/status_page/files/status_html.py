@@ -28,10 +28,11 @@ h1 { margin: 0; font-size: 1.4rem } h2 { margin: 2rem 0 .5rem; font-size: 1.15re
 a { color: var(--link) }
 .verdict { margin: .75rem 0; padding: .6rem .8rem; border: 2px solid; border-radius: .4rem; font-weight: 600 }
 .verdict ul { margin: .3rem 0 0; padding-left: 1.2rem }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums }
+table { width: 100%; table-layout: fixed; border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { padding-bottom: .3rem; text-align: left; color: var(--faint) }
 th, td { padding: .35rem .5rem .35rem 0; border-top: 1px solid var(--line); text-align: left; vertical-align: top }
-th { font-weight: 600 } thead th { border-top: 0; color: var(--faint); font-size: .9rem }
+th { font-weight: 600 } th p, th small { font-weight: 400 } thead th:first-child { width: 46% }
+thead th { border-top: 0; color: var(--faint); font-size: .9rem }
 p { margin: .4rem 0 } .faint { color: var(--faint) } small { display: block; color: var(--faint) }
 .good { color: var(--good) } .look { color: var(--look) } .bad { color: var(--bad) }
 """
