@@ -92,7 +92,7 @@ def test_it_says_all_that_is_known() -> None:
     words = read(status(alerts=Section((ALERT,))), NOW + 8).words
     for said in (
         "Status of slipway.test",
-        "as of 2027-01-15 08:00:00 UTC , 8 s ago",
+        "as of 2027-01-15 08:00:00 UTC , 8 s old when you asked",
         "Not well 1 critical alert is open",
         "ShopDown It is closed service=shop ✗ critical 1 min since 2027-01-15 07:59:00 UTC",
         "agent-1 ✓ ready v1.36.3",
@@ -134,7 +134,7 @@ def test_what_is_not_known_is_said_with_the_reason() -> None:
 def test_it_says_how_old_it_is() -> None:
     assert "All is well" in read(status(), NOW + 90).words
     old = read(status(), NOW + 600).words
-    assert "10 min ago" in old
+    assert "10 min old when you asked" in old
     assert "Not well what is shown is 10 min old: the page cannot renew it" in old
     assert "Not known yet" in read(None).words
 
@@ -153,8 +153,7 @@ def test_what_others_have_written_is_text() -> None:
     plain = read(status(alerts=Section((ALERT,))))
     assert {tag for tag, _ in page.tags} - {"ul", "li"} <= {tag for tag, _ in plain.tags}
     assert [name for _, attributes in page.tags for name in attributes if name.startswith("on")] == []
-    [link] = page.all("a")
-    assert link["href"] == "https://" + EVIL
+    assert [link["href"] for link in page.all("a")] == ["/", "/?every=30", "https://" + EVIL]
     assert page.words.count("<script>alert(1)</script>") >= 12
 
 
@@ -163,7 +162,7 @@ def test_what_others_have_written_is_text() -> None:
 )
 def test_only_addresses_of_the_web_are_links(address: str) -> None:
     page = read(status(alerts=Section((replace(ALERT, runbook=address),))))
-    assert page.all("a") == []
+    assert [link["href"] for link in page.all("a")] == ["/", "/?every=30"]
     assert address.strip() in page.words
 
 
@@ -175,7 +174,17 @@ def test_it_loads_and_runs_nothing() -> None:
     style = text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert status_html.POLICY.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; ")
-    assert [one["content"] for one in page.all("meta") if one.get("http-equiv") == "refresh"] == ["30"]
+
+
+def test_it_renews_itself_for_who_wants_that_and_for_nobody_else(port: int) -> None:
+    """Who reads slowly, or with a screen reader, would lose the place."""
+
+    def refreshed(path: str) -> list[str | None]:
+        metas = Reader(ask(port, path, Authorization=basic(PASSWORD))[2]).all("meta")
+        return [one["content"] for one in metas if one.get("http-equiv") == "refresh"]
+
+    assert (refreshed("/"), refreshed("/?every=30"), refreshed("/?every=1;url=//x")) == ([], ["30"], [])
+    assert [one["href"] for one in read(status()).all("a")] == ["/", "/?every=30"]
 
 
 def test_it_can_be_read_without_eyes_and_without_colours() -> None:

@@ -107,8 +107,10 @@ def test_it_shows_all_nodes_and_services(reader: Reader, inventory: Inventory, d
         assert re.search(rf"{host} ✓ ready v\d", said), said
     for name, one in definitions.items():
         assert f"{name} {one['namespace']} ✓ ready" in said, said
-        assert re.search(rf"{name} {one['slo']['availability']:g} % . (-?\d|no requests counted yet|used up)", said), said
-    assert re.search(r"as of .* UTC , \d+ s ago", said), said
+        assert re.search(rf"{name} {one['slo']['availability']:g} % . (-?\d|no requests counted yet|used up)", said), (
+            said
+        )
+    assert re.search(r"as of .* UTC , \d+ s old when you asked", said), said
 
 
 def test_it_shows_the_backups_and_certificates_that_prometheus_knows(

@@ -10,8 +10,10 @@ from typing import Any
 
 from platform_status import Alert, Section, Status, budget_word, certificate_word, moment, span, verified
 
-# Seconds after which a browser asks again, and after which what it got is old.
+# Seconds after which a browser asks again, if its user wants that, and after which what it got is old. A page that
+# renews itself unasked makes who reads it slowly, or with a screen reader, lose the place.
 REFRESH_SECONDS = 30
+REFRESHING = f"every={REFRESH_SECONDS}"
 OLD_SECONDS = 90
 
 # Words say how something is; signs and colours only repeat it.
@@ -56,25 +58,33 @@ HEADERS = {
 Cell = str  # HTML: what somebody else has written has gone through `escape`
 
 
-def page(name: str, status: Status | None, now: float) -> str:
-    """Return the page of the platform `name`; no status is one that nobody has gathered yet."""
+def page(name: str, status: Status | None, now: float, query: str = "") -> str:
+    """Return the page of the platform `name`; no status is one that nobody has gathered yet.
+
+    With REFRESHING as its query it renews itself.
+    """
     level, verdict = _verdict(status, now)
     main = "" if status is None else "".join(_sections(status))
-    taken = "nothing was learned yet" if status is None else f"as of {_time(status.taken)}, {_age(status, now)} ago"
+    taken = "nothing was learned yet"
+    if status is not None:
+        taken = f"as of {_time(status.taken)}, {_age(status, now)} old when you asked"
+    refresh, again = "", f'<a href="/">ask again</a>, <a href="/?{REFRESHING}">ask every {REFRESH_SECONDS} seconds</a>'
+    if query == REFRESHING:
+        refresh = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">\n'
+        again = f'asked again every {REFRESH_SECONDS} seconds, <a href="/">stop that</a>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
-<meta http-equiv="refresh" content="{REFRESH_SECONDS}">
-<title>{SIGNS[level]} {escape(name)}: status</title>
+{refresh}<title>{SIGNS[level]} {escape(name)}: status</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <header>
 <h1>Status of {escape(name)}</h1>
-<p class="faint">{taken}; this page asks again every {REFRESH_SECONDS} seconds</p>
+<p class="faint">{taken}; {again}</p>
 </header>
 <main>
 {verdict}{main}

@@ -245,9 +245,10 @@ def pages(name: str, gatherer: Gatherer, door: Door) -> type[Handler]:
                 return plain(found, WWW_Authenticate='Basic realm="status", charset="UTF-8"')
             if found is not HTTPStatus.OK:
                 return plain(found, Retry_After=str(int(TRIES_SECONDS)))
-            if self.path.partition("?")[0] != "/":
+            path, _, query = self.path.partition("?")
+            if path != "/":
                 return plain(HTTPStatus.NOT_FOUND)
-            return HTTPStatus.OK, status_html.HEADERS, status_html.page(name, gatherer.status, time.time())
+            return HTTPStatus.OK, status_html.HEADERS, status_html.page(name, gatherer.status, time.time(), query)
 
         def _address(self) -> str:
             """Return the client's address: the last one is what the ingress has seen itself."""
