@@ -23,7 +23,7 @@ up: bootstrap ## From a bare machine to a running, verified platform on the loca
 down: bootstrap ## Remove all that `make up` made (build caches stay)
 	@$(lab) ansible-playbook molecule/default/destroy.yml
 
-status: bootstrap ## Nodes, workloads and what is wrong with them
+status: bootstrap ## Nodes, workloads, error budgets, backups, certificates and open alerts
 	@python scripts/status.py
 
 credentials: bootstrap ## URLs, users and passwords

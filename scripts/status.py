@@ -1,39 +1,42 @@
-"""Print what runs on a platform and what does not: nodes, workloads, and the reason for each that is not ready.
+"""Print what a platform is like: nodes, workloads, error budgets, backups, certificates, open alerts.
 
     python scripts/status.py [--environment local]
 
-Exits 0 when everything is ready, 1 when something is not, 2 when the cluster cannot be asked.
+Prometheus and Alertmanager are asked by way of the API server. What somebody does not tell is a line with the reason.
+Exits 0 when everything is ready and no critical alert is open, 1 when something is not or somebody does not tell, 2
+when the cluster cannot be asked. Alerts that are silenced, or part of a worse one, do not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "plugins" / "module_utils"))
 
 import kube_reason
-from cluster_access import ClusterUnreachableError, connect
+import status_text
+from cluster_access import Cluster, ClusterUnreachableError, connect
+from platform_status import Ask, SilentError, gather
 
-KINDS = ("Deployment", "StatefulSet", "DaemonSet")
-
-
-def node_line(node: dict[str, Any]) -> tuple[bool, str]:
-    """Return (ready, line) of a node object."""
-    ready: dict[str, Any] = next((c for c in node["status"].get("conditions", []) if c["type"] == "Ready"), {})
-    is_ready = ready.get("status") == "True"
-    version = node["status"]["nodeInfo"]["kubeletVersion"]
-    word = "Ready" if is_ready else f"NotReady: {ready.get('reason', 'it has never reported')}"
-    return is_ready, f"  {node['metadata']['name']:28} {version:20} {word}"
+NAMESPACE = "monitoring"
 
 
-def workload_line(kind: str, workload: dict[str, Any]) -> tuple[bool, str]:
-    """Return (ready, line) of a Deployment, StatefulSet or DaemonSet object."""
-    state = kube_reason.state(kind, workload)
-    name = f"{workload['metadata']['namespace']}/{workload['metadata']['name']}"
-    return state.ready, f"  {name:44} {kind:12} {state.missing or 'ready'}"
+def served_by(api: Cluster, name: str, service: str, port: int) -> Ask:
+    """Return a function that asks a Service for JSON, by way of the API server."""
+
+    def ask(path: str) -> Any:
+        try:
+            return api.proxied(NAMESPACE, service, port, path)
+        except ClusterUnreachableError as error:
+            raise SilentError(f"{name} does not answer: {error}") from None
+        except ValueError:
+            raise SilentError(f"{name} answers with something that is no JSON") from None
+
+    return ask
 
 
 def main(arguments: list[str]) -> int:
@@ -42,19 +45,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--environment", default="local", help="which of inventories/ (default: local)")
     try:
         api = connect(parser.parse_args(arguments).environment)
-        nodes = [node_line(n) for n in api.items("/api/v1/nodes")]
-        workloads = [workload_line(kind, w) for kind in KINDS for w in api.items(f"/apis/apps/v1/{kind.lower()}s")]
         pods = kube_reason.unready(api.items("/api/v1/pods"))
+        status = gather(
+            api.get,
+            served_by(api, "Prometheus", "prometheus", 9090),
+            served_by(api, "Alertmanager", "alertmanager", 9093),
+            time.time(),
+        )
     except ClusterUnreachableError as error:
         print(f"status: {error}", file=sys.stderr)
         return 2
-    print("Nodes", *[line for _, line in nodes], sep="\n")
-    print("Workloads", *sorted(line for _, line in workloads), sep="\n")
-    if pods:
-        print("Pods that are not ready", *[f"  {kube_reason.describe_pod(p)}" for p in pods], sep="\n")
-    bad = [line for ready, line in nodes + workloads if not ready]
-    print(f"{len(nodes) + len(workloads) - len(bad)} ready, {len(bad)} not ready")
-    return 1 if bad else 0
+    print(*status_text.lines(status, [kube_reason.describe_pod(pod) for pod in pods]), sep="\n")
+    return 1 if status.wrong() else 0
 
 
 if __name__ == "__main__":

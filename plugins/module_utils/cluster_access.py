@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import kubernetes
 import urllib3
@@ -39,6 +40,12 @@ class Cluster:
         answer: dict[str, Any] = json.loads(self._request(path, query, timeout=10).read())
         return answer
 
+    def proxied(self, namespace: str, service: str, port: int, path: str) -> Any:
+        """Return the JSON that a Service of the cluster has at a path with its query, by way of the API server."""
+        place = f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy"
+        plain, _, query = path.partition("?")
+        return json.loads(self._request(place + plain, dict(parse_qsl(query)), timeout=10).read())
+
     def delete(self, path: str, grace_seconds: int) -> None:
         """Delete one object; 0 seconds of grace take a pod away without asking its processes."""
         self._request(path, {"gracePeriodSeconds": str(grace_seconds)}, timeout=10, method="DELETE")
@@ -70,8 +77,17 @@ class Cluster:
                 f"the API server of {self.kubeconfig} does not answer ({reason}); is a host down? try: make up"
             ) from None
         if answer.status >= 400:
-            raise ClusterUnreachableError(f"the API server refuses {method} {path}: {answer.status} {answer.reason}")
+            raise ClusterUnreachableError(f"the API server refuses {method} {path}: {_reason(answer)}")
         return answer
+
+
+def _reason(answer: Any) -> str:
+    """Why a request was refused: what the API server says itself, if it does."""
+    try:
+        told = json.loads(answer.read())["message"]
+    except (ValueError, KeyError, TypeError):
+        told = ""
+    return f"{answer.status} {told or answer.reason}"
 
 
 def connect(environment: str) -> Cluster:

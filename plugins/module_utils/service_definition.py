@@ -25,6 +25,9 @@ NEEDS = {"database": "postgres", "bucket": "minio", "redis": "redis", "service_t
 # Secret files that follow from `database`, `bucket`, `redis` and `service_tokens`.
 RESERVED = ("database_password", "s3_access_key", "s3_secret_key", "redis_password", "service_key")
 
+# Names below the domain that pages of the platform have (playbooks/platform.yml).
+PLATFORM_HOSTS = ("status",)
+
 
 def load_schema(path: Path) -> dict[str, Any]:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -146,12 +149,15 @@ def _reads(services: Mapping[str, Definition], directory: str) -> Iterator[Mista
 
 
 def _ingresses(services: Mapping[str, Definition], directory: str) -> Iterator[Mistake]:
-    """No two services have the same place."""
+    """No two services have the same place, and none that of a page of the platform."""
     places: dict[tuple[str, str], str] = {}
     for name, definition in services.items():
         if "ingress" not in definition:
             continue
         ingress = definition["ingress"]
+        if ingress.get("host") in PLATFORM_HOSTS:
+            found = f"{as_yaml(ingress['host'])}, which a page of the platform has"
+            yield Mistake(f"{directory}/{name}/{FILE}", "ingress.host", found, "another host", name)
         owner = places.setdefault((ingress.get("host", ""), ingress["path"]), name)
         if owner != name:
             found = f"{as_yaml(ingress)}, as {owner} has it"

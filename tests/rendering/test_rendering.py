@@ -16,7 +16,7 @@ PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
 # Who speaks to the API, and so may have a token.
 API_CLIENTS = {
     *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
-    *("traefik", "ingress-nginx", "postgres", "prometheus"),
+    *("traefik", "ingress-nginx", "postgres", "prometheus", "status-page"),
 }
 # The ingress controller of each profile, and the role of the other one. The image of ingress-nginx is not ours.
 CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
@@ -87,6 +87,7 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
         "ingress_nginx": "name: ingress-nginx-controller",
         "node_exporter": "app.kubernetes.io/name: node-exporter",
         "service": "auth-migrate-",
+        "status_page": "app.kubernetes.io/name: status-page",
     }
     missing = {role for role in roles if marks.get(role, f"app.kubernetes.io/name: {role}") not in text}
     assert missing == {CONTROLLERS[rendering.profile][1]}, "that of the controller that was not chosen, and no other"

@@ -187,6 +187,6 @@ def test_that_nobody_is_told_of_alerts_is_said_and_no_mistake(receivers: list[di
     assert len(found) == notices
     for line in found:
         assert line.startswith(
-            "inventories/trial: alertmanager_receivers is empty: alerts are visible and nobody is told"
+            "inventories/trial: alertmanager_receivers is empty: make status and the status page show alerts, "
         )
         assert "\n" not in line

@@ -123,6 +123,10 @@ WITH_AUTH = {"callees": ["postgres", "redis", "auth"]}
             {"ingress": {"path": "/", "host": "a.b"}},
             'ingress.host: found "a.b", wanted 1 to 30 small letters, digits',
         ),
+        (
+            {"ingress": {"path": "/", "host": "status"}},
+            "ingress.host: found status, which a page of the platform has, wanted another host, for example shop",
+        ),
         ({"metrics": {}}, "metrics.path: found nothing, wanted a path that starts with /"),
         ({"secrets": {"service_key": "x"}}, "secrets.service_key: found a name that the platform uses"),
     ],

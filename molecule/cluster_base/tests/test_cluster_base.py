@@ -18,6 +18,7 @@ NAMESPACES = [
     "monitoring",
     "ingress-nginx",
     "node-exporter",
+    "status",
     "cert-manager",
     "sre-app",
 ]

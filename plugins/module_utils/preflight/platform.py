@@ -36,8 +36,9 @@ def notices(lookup: Lookup) -> Iterator[str]:
     receivers = lookup("alertmanager_receivers")
     if receivers.value == []:
         yield (
-            f"{receivers.where}: alertmanager_receivers is empty: alerts are visible and nobody is told of them; "
-            "to tell a channel of Slack: alertmanager_receivers: [{name: sre, slack: {}}] (docs/operations.md)"
+            f"{receivers.where}: alertmanager_receivers is empty: make status and the status page show alerts, "
+            "and nobody is told; to tell a channel of Slack: alertmanager_receivers: [{name: sre, slack: {}}] "
+            "(docs/operations.md)"
         )
 
 
