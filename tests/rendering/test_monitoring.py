@@ -25,7 +25,7 @@ PROMETHEUS = ("rbac.yml.j2", "service.yml.j2", "config.yml.j2", "statefulset.yml
 ALERTMANAGER = ("secret.yml.j2", "service.yml.j2", "config.yml.j2", "statefulset.yml.j2")
 SERVICES = [
     {"name": "shop", "namespace": "shops", "slo": {"availability": 99.9, "latency_p95_ms": 300}},
-    {"name": "till", "namespace": "shops", "slo": {"availability": 99, "latency_p95_ms": 2000}},
+    {"name": "till", "namespace": "shops", "slo": {"availability": 99, "latency_p95_ms": 2000, "except": ["/x"]}},
 ]
 
 
@@ -228,6 +228,7 @@ def test_what_is_declared_is_a_series_to_compare_with(render: Any) -> None:
         ("service:slo_latency_p95:seconds", "shop", "0.3"),
         ("service:slo_availability:ratio", "till", "0.99"),
         ("service:slo_latency_p95:seconds", "till", "2.0"),
+        ("service:slo_except:info", "till", "1"),
         ("monitoring:expected_job:info", "redis", "1"),
         ("monitoring:expected_job:info", "kube-apiserver", "1"),
         ("monitoring:expected_job:info", "kubelet", "1"),
