@@ -26,7 +26,7 @@ Undo = Callable[[], None]
 
 @dataclass
 class Platform:
-    """What is broken. `stack` ends what an injected fault needs, after all alerts are over or when a drill breaks off."""
+    """What is broken. `stack` ends what an injected fault needs, after all alerts are over or when it breaks off."""
 
     pods: Pods
     cluster: Cluster

@@ -21,7 +21,7 @@ from bench.report import markdown
 from drills import ROOT, told
 from drills.alert_faults import FAULTS, NAMESPACE, Platform
 from drills.drill import platform_trouble
-from drills.installation import DrillError, wait
+from drills.installation import wait
 
 TABLE = Path(__file__).with_name("alerts.yml")
 # From the moment that its expression is true for as long as the alert says, until somebody was told.
@@ -124,10 +124,6 @@ def line(outcome: Outcome) -> tuple[str, ...]:
         ", ".join(with_it) or "nothing",
         "yes" if outcome.good else "NO",
     )
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    return markdown(HEADER, [line(outcome) for outcome in outcomes])
 
 
 def merged(page: str, outcomes: Sequence[Outcome]) -> str:

@@ -16,7 +16,6 @@ from cluster_client import Client
 from controller import playbook
 from secret_store import Store
 
-from drills import ROOT
 from drills.installation import DrillError
 
 ADDRESS = "sre@slipway.test"
@@ -56,7 +55,7 @@ def messages(raw: Sequence[dict[str, Any]]) -> list[Message]:
 
 
 def told_by(raw: Sequence[dict[str, Any]], alert: str) -> dict[str, tuple[bool, bool]]:
-    """For Slack and mail: whether each was told that an alert fires, and that it is over. Their titles carry its name."""
+    """For Slack and mail: whether each was told that an alert fires, and that it is over. Titles carry its name."""
     titles: dict[str, list[str]] = {"slack": [], "mail": []}
     for one in raw:
         if one["to"] == "/slack":
@@ -74,7 +73,7 @@ def told_by(raw: Sequence[dict[str, Any]], alert: str) -> dict[str, tuple[bool, 
 
 
 def variables(sink: Sink) -> dict[str, Any]:
-    """The inventory's part. Waits between messages are short, so that their ends are seen soon; alerts wait as shipped."""
+    """The inventory's part. Messages follow each other soon, so that ends are seen soon; alerts wait as shipped."""
     return {
         "alertmanager_receivers": [{"name": "drill", "slack": {}, "email": {"to": ADDRESS}, "webhook": {}}],
         "alertmanager_smtp": {"host": sink.mail, "from": "alerts@slipway.test", "tls": False},
@@ -110,7 +109,7 @@ def told(sink: Sink, client: Client, state: Path) -> Iterator[Told]:
             _apply("--inventory", INVENTORY)
 
 
-def _apply(*arguments: str, **environment: str) -> None:
-    run = playbook("site.yml", "--tags", "alertmanager", *arguments, **environment)
+def _apply(*inventory: str, **environment: str) -> None:
+    run = playbook("site.yml", "--tags", "alertmanager", *inventory, variables=None, **environment)
     if run.code != 0:
-        raise DrillError(f"{ROOT.name}: site.yml --tags alertmanager failed: {run.failure}")
+        raise DrillError(f"site.yml --tags alertmanager failed: {run.failure}")

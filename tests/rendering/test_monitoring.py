@@ -412,7 +412,9 @@ def test_health_of_every_service_and_every_public_name_at_every_node_is_probed(r
         if one["labels"]["probe"] == "health"
     }
     services = [
-        d for d in rendering.of_kind("Service") if d["metadata"]["labels"].get("app.kubernetes.io/component") == "service"
+        d
+        for d in rendering.of_kind("Service")
+        if d["metadata"]["labels"].get("app.kubernetes.io/component") == "service"
     ]
     assert len(services) >= 5
     assert health == {

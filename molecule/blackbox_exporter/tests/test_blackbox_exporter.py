@@ -1,4 +1,4 @@
-"""The blackbox exporter as Prometheus asks it: what answers is told from what does not, and a certificate is looked at."""
+"""The blackbox exporter as Prometheus asks it: what answers is told from what does not, and certificates are read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def series(url: str, expression: str) -> list[dict[str, object]]:
 
 @pytest.fixture
 def public(client: Client, inventory: Inventory, domain: str) -> Any:
-    """Return a function that probes the public URL at a node, and what it tells; arguments replace those of the probe."""
+    """Return a function that probes the public URL at a node, and what it tells; arguments replace its own."""
     [first, *_] = inventory.hosts("agent")
 
     def ask(**changes: str) -> dict[str, float]:
@@ -99,7 +99,7 @@ def test_prometheus_asks_for_all_services_and_all_names_at_all_nodes(
     every = sorted((name, node) for name in names for node in nodes)
     public = 'probe_success{job="blackbox", probe="public"} == 1'
     assert pods.eventually(lambda: seen(("host", "instance"), public), every) == every
-    # Of all that a probe tells, this is about the one that was asked; whether the exporter answered is about nobody else.
+    # What a probe tells is about the one that was asked; whether the exporter answered is about nobody else.
     assert client.call(series, url=PROMETHEUS, expression='up{job="blackbox", service!=""}') == []
 
 
