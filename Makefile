@@ -45,7 +45,7 @@ bench: bootstrap-tests ## What the services cost and hold, beside their goals, i
 	@python plugins/module_utils/artifact_store.py build minio
 	@python -m bench $(BENCH)
 
-drills: bootstrap-tests ## Break Postgres under writes, then lose the whole cluster, and count what is lost
+drills: bootstrap-tests ## Break the platform, lose the whole cluster, count what is lost and who is told
 	@$(lab) python -m drills $(DRILLS)
 
 lock: bootstrap ## Lock the Python dependencies again, after a change of an .in file

@@ -19,6 +19,7 @@ customize() {
   local root=$1
   wanted "$root" prometheus prometheus_version "$VERSION"
   wanted "$root" prometheus-node-exporter node_exporter_version "$NODE_EXPORTER_VERSION"
+  wanted "$root" prometheus-blackbox-exporter blackbox_exporter_version "$BLACKBOX_EXPORTER_VERSION"
   # Volumes that ignore fsGroup keep what this number wrote, whatever number the package picks.
   sed -i 's/^prometheus:x:[0-9]*:[0-9]*:/prometheus:x:10005:10005:/' "$root/etc/passwd"
   sed -i 's/^prometheus:x:[0-9]*:/prometheus:x:10005:/' "$root/etc/group"
@@ -34,7 +35,7 @@ if [[ ${1:-} == customize ]]; then
   exit
 fi
 
-debian_rootfs "$DEBIAN_SUITE" ./rootfs.tar prometheus,prometheus-node-exporter,python3,ca-certificates --customize-hook="bash $here/build.sh customize \"\$1\""
+debian_rootfs "$DEBIAN_SUITE" ./rootfs.tar prometheus,prometheus-node-exporter,prometheus-blackbox-exporter,python3,ca-certificates --customize-hook="bash $here/build.sh customize \"\$1\""
 
 oci_image prometheus.tar.zst "slipway.local/prometheus:$VERSION" rootfs.tar --user 10005:10005 --workdir /data \
-  --env PATH=/usr/bin:/bin --env LANG=C.UTF-8 --env PYTHONDONTWRITEBYTECODE=1 --entrypoint '["/usr/bin/prometheus"]' --port 9090 --port 9100
+  --env PATH=/usr/bin:/bin --env LANG=C.UTF-8 --env PYTHONDONTWRITEBYTECODE=1 --entrypoint '["/usr/bin/prometheus"]' --port 9090 --port 9100 --port 9115

@@ -20,11 +20,12 @@ from tests.rendering.conftest import ROOT, Rendering, pick
 
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
+BLACKBOX_EXPORTER = ("service.yml.j2", "config.yml.j2", "deployment.yml.j2")
 PROMETHEUS = ("rbac.yml.j2", "service.yml.j2", "config.yml.j2", "statefulset.yml.j2")
 ALERTMANAGER = ("secret.yml.j2", "service.yml.j2", "config.yml.j2", "statefulset.yml.j2")
 SERVICES = [
     {"name": "shop", "namespace": "shops", "slo": {"availability": 99.9, "latency_p95_ms": 300}},
-    {"name": "till", "namespace": "shops", "slo": {"availability": 99, "latency_p95_ms": 2000}},
+    {"name": "till", "namespace": "shops", "slo": {"availability": 99, "latency_p95_ms": 2000, "except": ["/x"]}},
 ]
 
 
@@ -35,6 +36,18 @@ def prometheus(render: Any, **variables: Any) -> list[dict[str, Any]]:
         "prometheus_watched_namespaces": ["monitoring", "shops"],
     }
     return list(render("prometheus", *PROMETHEUS, **given | variables))
+
+
+def blackbox_exporter(render: Any, **variables: Any) -> list[dict[str, Any]]:
+    given = {"blackbox_exporter_image": "slipway.local/prometheus:test"}
+    return list(render("blackbox_exporter", *BLACKBOX_EXPORTER, **given | variables))
+
+
+PROBES = [
+    {"module": "health", "target": "http://shop.shops.svc:80/health", "service": "shop", "namespace": "shops"},
+    {"module": "public", "target": "https://10.0.0.1/", "host": "shop.test"},
+    {"module": "public", "target": "https://10.0.0.1/", "host": "till.shop.test"},
+]
 
 
 # One of everything that can be declared.
@@ -80,6 +93,9 @@ def rules(config_map: dict[str, Any], *files: str) -> list[dict[str, Any]]:
         (prometheus, {"prometheus_services": [], "prometheus_watched_namespaces": []}),
         (prometheus, {"prometheus_storage_class": "fast"}),
         (prometheus, {"prometheus_scrape_cluster": False}),
+        (prometheus, {"prometheus_probes": PROBES, "prometheus_etcd_targets": ["10.0.0.1:2381"]}),
+        (blackbox_exporter, {}),
+        (blackbox_exporter, {"blackbox_exporter_ca_certificate": "-----BEGIN CERTIFICATE-----"}),
         (alertmanager, {}),
         (alertmanager, {"alertmanager_storage_class": "fast"}),
         (alertmanager, TOLD),
@@ -123,6 +139,64 @@ def test_of_the_cluster_it_may_find_nodes_and_read_metrics(render: Any) -> None:
     ]
 
 
+def test_the_blackbox_exporter_is_asked_to_ask_and_its_answer_is_about_who_was_asked(render: Any) -> None:
+    [job] = [
+        job
+        for job in settings(prometheus(render, prometheus_probes=PROBES))["scrape_configs"]
+        if job["job_name"] == "blackbox"
+    ]
+    assert job["metrics_path"] == "/probe"
+    assert [one["targets"] for one in job["static_configs"]] == [[probe["target"]] for probe in PROBES]
+    health, public, other = (one["labels"] for one in job["static_configs"])
+    assert health == {
+        "__param_module": "health",
+        "probe": "health",
+        "probed_service": "shop",
+        "probed_namespace": "shops",
+    }
+    assert public == {
+        "__param_module": "public",
+        "__param_hostname": "shop.test",
+        "probe": "public",
+        "host": "shop.test",
+    }
+    assert public != other
+    # Last of all the exporter is who is asked, in place of what it asks.
+    *_, last = job["relabel_configs"]
+    assert last == {"target_label": "__address__", "replacement": "blackbox-exporter.monitoring.svc:9115"}
+    # `up` of a probe must not pass for a pod of the service: ServiceDown would be silent.
+    assert not {"service", "namespace"} & {name for one in job["static_configs"] for name in one["labels"]}
+
+
+def test_without_probes_and_etcd_nothing_is_asked(render: Any) -> None:
+    names = {job["job_name"] for job in settings(prometheus(render))["scrape_configs"]}
+    assert not names & {"blackbox", "etcd"}
+
+
+def test_a_public_probe_believes_the_ca_that_it_is_given_and_the_systems_without_one(render: Any) -> None:
+    for given, wanted in (("", None), ("PEM", {"ca_file": "/etc/blackbox-exporter/ca.crt"})):
+        documents = blackbox_exporter(render, blackbox_exporter_ca_certificate=given)
+        data = pick(documents, "ConfigMap", "blackbox-exporter")["data"]
+        modules = yaml.safe_load(data["blackbox.yml"])["modules"]
+        assert modules["public"]["http"].get("tls_config") == wanted
+        assert modules["public"]["http"]["fail_if_not_ssl"] is True
+        assert "insecure_skip_verify" not in data["blackbox.yml"]
+        assert ("ca.crt" in data) == bool(given)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"blackbox_exporter_ca_certificate": "another"}, {"blackbox_exporter_image_revision": "another"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_the_blackbox_exporter_reads_at_its_start_restarts_it(render: Any, change: dict[str, Any]) -> None:
+    before, after = (
+        pick(d, "Deployment", "blackbox-exporter")
+        for d in (blackbox_exporter(render), blackbox_exporter(render, **change))
+    )
+    assert before["spec"]["template"] != after["spec"]["template"]
+
+
 def test_every_alert_says_how_bad_it_is_and_where_to_read_on(render: Any) -> None:
     """What the tables say is in tests/unit/test_alerts.py; this is what comes out of them."""
     page = "https://git.mycompany.com/docs/runbooks/"
@@ -154,6 +228,7 @@ def test_what_is_declared_is_a_series_to_compare_with(render: Any) -> None:
         ("service:slo_latency_p95:seconds", "shop", "0.3"),
         ("service:slo_availability:ratio", "till", "0.99"),
         ("service:slo_latency_p95:seconds", "till", "2.0"),
+        ("service:slo_except:info", "till", "1"),
         ("monitoring:expected_job:info", "redis", "1"),
         ("monitoring:expected_job:info", "kube-apiserver", "1"),
         ("monitoring:expected_job:info", "kubelet", "1"),
@@ -321,6 +396,41 @@ def test_every_service_is_scraped_and_missed(rendering: Rendering) -> None:
         "kubelet",
         "kube-apiserver",
     }
+
+
+def test_health_of_every_service_and_every_public_name_at_every_node_is_probed(rendering: Rendering) -> None:
+    config = rendering.find("ConfigMap", "monitoring", "prometheus")
+    assert config
+    [job] = [
+        job
+        for job in yaml.safe_load(config["data"]["prometheus.yml"])["scrape_configs"]
+        if job["job_name"] == "blackbox"
+    ]
+    health = {
+        (one["labels"]["probed_namespace"], one["labels"]["probed_service"]): one["targets"]
+        for one in job["static_configs"]
+        if one["labels"]["probe"] == "health"
+    }
+    services = [
+        d
+        for d in rendering.of_kind("Service")
+        if d["metadata"]["labels"].get("app.kubernetes.io/component") == "service"
+    ]
+    assert len(services) >= 5
+    assert health == {
+        (d["metadata"]["namespace"], d["metadata"]["name"]): [
+            f"http://{d['metadata']['name']}.{d['metadata']['namespace']}.svc:{d['spec']['ports'][0]['port']}/health"
+        ]
+        for d in services
+    }
+    names = {rule["host"] for ingress in rendering.of_kind("Ingress") for rule in ingress["spec"]["rules"]}
+    public = {
+        (one["labels"]["host"], *one["targets"]) for one in job["static_configs"] if one["labels"]["probe"] == "public"
+    }
+    nodes = {address for _, address in public}
+    assert {host for host, _ in public} == names
+    assert public == {(name, node) for name in names for node in nodes}
+    assert all(re.fullmatch(r"https://[0-9a-z.-]+/", node) for node in nodes)
 
 
 def test_alerts_that_services_bring_are_found_by_their_label(rendering: Rendering) -> None:

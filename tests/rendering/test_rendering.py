@@ -85,6 +85,7 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
         "cert_manager": "name: cert-manager-webhook",
         "ingress_common": "kind: IngressClass",
         "ingress_nginx": "name: ingress-nginx-controller",
+        "blackbox_exporter": "app.kubernetes.io/name: blackbox-exporter",
         "node_exporter": "app.kubernetes.io/name: node-exporter",
         "service": "auth-migrate-",
         "status_page": "app.kubernetes.io/name: status-page",

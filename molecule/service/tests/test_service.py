@@ -294,6 +294,30 @@ def test_a_schedule_comes_and_goes_with_its_line(folder: Folder, pods: Pods) -> 
     assert names() == []
 
 
+def test_alerts_come_and_go_with_their_file(folder: Folder, pods: Pods) -> None:
+    def names() -> list[str]:
+        found = pods.core.list_namespaced_config_map(OWN, label_selector="slipway/prometheus-rules=true").items
+        return [one.metadata.name for one in found]
+
+    alert = {
+        "alert": "HelloDown",
+        "expr": "hello_up == 0",
+        "severity": "warning",
+        "summary": "It is silent",
+        "description": "Nobody is greeted.",
+        "trial": {"series": {"hello_up": ["0", "1"]}},
+    }
+    path = folder.directory / "hello" / "alerts.yml"
+    path.write_text(yaml.safe_dump({"alerts": [alert]}), encoding="utf-8")
+    run = folder.apply()
+    assert run.code == 0, run.output
+    assert names() == ["hello-alerts"]
+    path.unlink()
+    run = folder.apply()
+    assert run.code == 0, run.output
+    assert names() == []
+
+
 def test_a_release_that_does_not_start_says_why_and_the_old_one_goes_on(folder: Folder, client: Client) -> None:
     broken = ["python3", "-c", "raise SystemExit('out of coffee')"]
     # Long enough to start and end on a busy machine too: before, there is nothing to tell.
