@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "plugins" / "module_utils")]
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins" / "module_utils")]
 
-import service_dashboards  # noqa: E402
+import grafana_dashboards  # noqa: E402
 import yaml  # noqa: E402
-from dashboards import (  # noqa: E402
+from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402
+
+from scripts.dashboards import (  # noqa: E402
     backups,
     certificates,
     infrastructure,
@@ -34,11 +36,11 @@ from dashboards import (  # noqa: E402
     service,
     slo,
 )
-from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402
 
 FILES = ROOT / "roles" / "grafana" / "files"
 DIRECTORY, TEMPLATE = FILES / "dashboards", FILES / "service.json"
 PAGE = ROOT / "docs" / "dashboards.md"
+SOURCES = ("prometheus", "loki", "jaeger")
 # In the order in which they are read.
 BOARDS = (
     overview,
@@ -83,7 +85,7 @@ def outputs() -> dict[Path, str]:
     rows = [f"| {board.title} | `{board.uid}` | {board.description} |" for board in boards]
     for path in sorted(ROOT.glob("services/*/service.yml")):
         definition = yaml.safe_load(path.read_text(encoding="utf-8"))
-        made = service_dashboards.fill(json.loads(template), definition, set())
+        made = grafana_dashboards.for_service(json.loads(template), definition, SOURCES)
         rows.append(f"| {made['title']} | `{made['uid']}` | {made['description']} |")
     return {
         **{DIRECTORY / f"{board.uid}.json": encoded(board) for board in boards},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as models
 
-from dashboards.parts import (
+from scripts.dashboards.parts import (
     BYTES,
     BYTES_PER_SECOND,
     CORES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as models
 
-from dashboards.parts import (
+from scripts.dashboards.parts import (
     COUNT,
     GREEN,
     HALF,
@@ -53,12 +53,10 @@ def dashboard() -> models.Dashboard:
                         description="The newest first. A request or trace id above leaves what services said of it.",
                     ),
                 ],
-                needs="loki",
             ),
             Row(
                 "Traces",
                 [traces("Newest traces", "api", description="Of requests to api, through which most others come.")],
-                needs="jaeger",
             ),
             Row(
                 "Whether they arrive",

@@ -63,16 +63,8 @@ def graph(
         .line_width(1)
         .fill_opacity(40 if stacked else 10)
         .show_points(common.VisibilityMode.NEVER)
-        .legend(
-            common_builders.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs([])
-        )
-        .tooltip(
-            common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
-        )
+        .legend(legend())
+        .tooltip(tooltip())
     )
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
@@ -139,6 +131,7 @@ def listing(
         .datasource(PROMETHEUS)
         .height(8)
         .span(width)
+        .show_header(True)
         .with_target(_now("A", Query(expression)).format(prometheus_models.PromQueryFormat.TABLE))
         .with_transformation(
             models.DataTransformerConfig(
@@ -180,6 +173,8 @@ def log_graph(title: str, unit: str, *queries: Query, description: str = "", wid
         .span(width)
         .min(0)
         .fill_opacity(40)
+        .legend(legend())
+        .tooltip(tooltip())
         .stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     )
     if description:
@@ -219,6 +214,7 @@ def traces(title: str, service: str, *, description: str, width: int = WHOLE, **
         .datasource(JAEGER)
         .height(10)
         .span(width)
+        .show_header(True)
         .with_target(JaegerQuery(service, **narrower))
     )
 
@@ -226,6 +222,22 @@ def traces(title: str, service: str, *, description: str, width: int = WHOLE, **
 def promql(expression: str) -> str:
     """Return an expression on one line, its windows filled in."""
     return " ".join(expression.split()).replace("[_", "[$__rate_interval")
+
+
+def legend() -> common_builders.VizLegendOptions:
+    """Return the names of the series, below the lines."""
+    return (
+        common_builders.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs([])
+    )
+
+
+def tooltip() -> common_builders.VizTooltipOptions:
+    """Return what is shown below the pointer: all series, the largest first."""
+    return common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
 
 
 def thresholds(first: str, steps: Sequence[tuple[float, str]]) -> builders.ThresholdsConfig:
@@ -258,7 +270,7 @@ def text(name: str, label: str) -> builders.TextBoxVariable:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels below a heading. `needs` is what there has to be for them, in a template that not all of it fits."""
+    """Panels below a heading. `needs` is what a service has to have for them."""
 
     title: str
     panels: Sequence[Panel]

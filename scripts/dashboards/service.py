@@ -1,12 +1,13 @@
 """The template of a service's dashboard. `<name>` and `<namespace>` stand for those of the service.
 
-A row is for services with what it needs: a field of service.yml, `kit` (built on services/kit), or a backend."""
+A row is for services with what it needs: a field of service.yml, or `service`, the image of those
+that are built on services/kit."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard as models
 
-from dashboards.parts import (
+from scripts.dashboards.parts import (
     BYTES,
     BYTES_PER_SECOND,
     CORES,
@@ -86,7 +87,7 @@ ROWS = [
                 decimals=0,
             ),
         ],
-        needs="kit",
+        needs="service",
     ),
     Row(
         "Routes",
@@ -126,7 +127,7 @@ ROWS = [
                 width=HALF,
             ),
         ],
-        needs="kit",
+        needs="service",
     ),
     Row(
         "Promise",
@@ -151,7 +152,7 @@ ROWS = [
                 decimals=2,
             ),
         ],
-        needs="kit",
+        needs="service",
     ),
     Row(
         "At the ingress",
@@ -310,12 +311,10 @@ ROWS = [
             ),
             lines("Logs", '{service_name="<name>"}', description="The newest first; a trace id leads to its trace."),
         ],
-        needs="loki",
     ),
     Row(
         "Traces",
         [traces("Traces", "<name>", description="The newest requests that this service has a part in.")],
-        needs="jaeger",
     ),
 ]
 
