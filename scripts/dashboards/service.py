@@ -37,9 +37,9 @@ from scripts.dashboards.parts import (
 
 SERVICE = 'service="<name>", namespace="<namespace>"'
 # What the two ingress controllers call it; of each pair of expressions only one finds something.
-TRAEFIK = 'exported_service=~"<namespace>-<name>-.+"'
+TRAEFIK = 'exported_service=~"<namespace>-<name>-<name>-[a-z0-9]+@.+"'
 NGINX = 'exported_namespace="<namespace>", exported_service="<name>"'
-PODS = 'namespace="<namespace>", pod=~"<name>-.*"'
+PODS = 'namespace="<namespace>", pod=~"<name>-[a-z0-9]+-[a-z0-9]{5}"'
 CONTAINERS = f'{PODS}, container="<name>"'
 ALL = f"sum(rate(http_requests_total{{{SERVICE}, {USERS}}}[_]))"
 FAILED = f'sum(rate(http_requests_total{{{SERVICE}, {USERS}, status=~"5.."}}[_]))'
