@@ -19,10 +19,12 @@ class FilterModule:
         return {"alert_rules": alert_rules}
 
 
-def alert_rules(text: str, family: str, runbooks: str = alert_table.RUNBOOKS) -> dict[str, Any]:
+def alert_rules(
+    text: str, family: str, runbooks: str = alert_table.RUNBOOKS, dashboards: str = alert_table.DASHBOARDS
+) -> dict[str, Any]:
     """The groups of rules of a table; `family` names the group and the runbook's page below `runbooks`."""
     try:
         table = alert_table.read(str(text), f"alerts of {family}")
     except alert_table.TableError as error:
         raise AnsibleFilterError(str(error)) from error
-    return alert_table.rules(table, family, runbooks)
+    return alert_table.rules(table, family, runbooks, dashboards)

@@ -21,6 +21,7 @@ Rule = dict[str, Any]
 SCHEMA = Path(__file__).resolve().parents[2] / "roles/prometheus/files/alerts.schema.yml"
 PLACE = re.compile(r"<([a-z_]+)>")
 RUNBOOKS = "docs/runbooks"
+DASHBOARDS = "/d"
 KINDS = {"records": "record", "alerts": "alert"}
 
 
@@ -41,7 +42,7 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
-def read(text: str, where: str) -> dict[str, list[Entry]]:
+def read(text: str, where: str) -> dict[str, Any]:
     """Return the records and alerts of a table, one entry for each rule; TableError if anything is wrong with it."""
     try:
         content = yaml.safe_load(text)
@@ -117,10 +118,23 @@ def _filled(part: Any, values: Mapping[str, str]) -> Any:
     return [_filled(inner, values) for inner in part] if isinstance(part, list) else part
 
 
-def rules(table: Mapping[str, list[Entry]], family: str, runbooks: str = RUNBOOKS) -> dict[str, Any]:
-    """Return a table as a file of rules; the runbook of an alert is the heading of its name in its family's page."""
+def rules(
+    table: Mapping[str, Any], family: str, runbooks: str = RUNBOOKS, dashboards: str = DASHBOARDS
+) -> dict[str, Any]:
+    """Return a table as a file of rules.
+
+    The runbook of an alert is the heading of its name in its family's page below `runbooks`, its dashboard the one that
+    it or its table names, below `dashboards`.
+    """
     records = [{"record": entry["record"], "expr": entry["expr"].strip()} for entry in table["records"]]
-    alerts = [_rule(entry, f"{runbooks.rstrip('/')}/{family}.md#{entry['alert'].lower()}") for entry in table["alerts"]]
+    alerts = [
+        _rule(
+            entry,
+            dashboard=f"{dashboards.rstrip('/')}/{entry.get('dashboard', table['dashboard'])}",
+            runbook_url=f"{runbooks.rstrip('/')}/{family}.md#{entry['alert'].lower()}",
+        )
+        for entry in table["alerts"]
+    ]
     return {"groups": [{"name": family, "rules": records + alerts}]}
 
 
@@ -138,12 +152,12 @@ def metrics(expression: str) -> set[str]:
     return {name for name in NAME.findall(bare) if name.lower() not in WORDS}
 
 
-def _rule(entry: Entry, runbook: str) -> Rule:
+def _rule(entry: Entry, **links: str) -> Rule:
     annotations = {name: " ".join(entry[name].split()) for name in ("summary", "description")}
     return {
         "alert": entry["alert"],
         "expr": entry["expr"].strip(),
         **({"for": entry["for"]} if "for" in entry else {}),
         "labels": {"severity": entry["severity"]},
-        "annotations": {**annotations, "runbook_url": runbook},
+        "annotations": {**annotations, **links},
     }

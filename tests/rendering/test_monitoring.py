@@ -205,7 +205,7 @@ def test_every_alert_says_how_bad_it_is_and_where_to_read_on(render: Any) -> Non
     assert len(alerts) >= 50
     for name, rule in alerts.items():
         assert rule["labels"].keys() == {"severity"}
-        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert rule["annotations"].keys() == {"summary", "description", "dashboard", "runbook_url"}
         address, _, heading = rule["annotations"]["runbook_url"].partition("#")
         assert (address.startswith(page), heading) == (True, name.lower())
     # Prometheus fills in labels itself.

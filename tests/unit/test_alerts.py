@@ -30,11 +30,15 @@ BAD = {
 }
 
 
+def table_of(alert: dict[str, Any]) -> dict[str, Any]:
+    return {"dashboard": "service-shop", "alerts": [alert]}
+
+
 def family(path: Path) -> str:
     return path.parent.name if path.name == "alerts.yml" else path.stem
 
 
-def table(path: Path) -> dict[str, list[dict[str, Any]]]:
+def table(path: Path) -> dict[str, Any]:
     return alert_table.read(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
 
 
@@ -102,7 +106,7 @@ def test_a_runbook_speaks_of_nothing_else() -> None:
 def test_a_case_that_is_wrong_fails(tmp_path: Path) -> None:
     """What every test above stands on."""
     wrong = BAD | {"expr": "shop_up == 1"}
-    found = alert_table.read(yaml.safe_dump({"alerts": [wrong]}), "shop")
+    found = alert_table.read(yaml.safe_dump(table_of(wrong)), "shop")
     made = alert_table.rules(found, "shop")
     (tmp_path / "rules.yml").write_text(json.dumps(made), encoding="utf-8")
     [text] = rule_tests(found["alerts"], made["groups"][0]["rules"], ["rules.yml"])
@@ -139,7 +143,7 @@ def test_a_case_that_is_wrong_fails(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_one_line(change: dict[str, Any], expected: str) -> None:
     with pytest.raises(alert_table.TableError) as error:
-        alert_table.read(yaml.safe_dump({"alerts": [BAD | change]}), "shop")
+        alert_table.read(yaml.safe_dump(table_of(BAD | change)), "shop")
     assert str(error.value) == expected
 
 

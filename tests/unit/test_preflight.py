@@ -183,10 +183,18 @@ def test_redis_has_room_for_a_copy_of_itself(maximum: object, limit: str | None,
 
 @pytest.mark.parametrize(("receivers", "notices"), [([], 1), ([{"name": "sre", "slack": {}}], 0)])
 def test_that_nobody_is_told_of_alerts_is_said_and_no_mistake(receivers: list[dict[str, object]], notices: int) -> None:
-    found = list(platform.notices(lambda _: Value(receivers, "inventories/trial")))
+    values: dict[str, object] = {"alertmanager_receivers": receivers, "grafana_image": "docker.io/grafana/grafana:1"}
+    found = list(platform.notices(lambda name: Value(values[name], "inventories/trial")))
     assert len(found) == notices
     for line in found:
         assert line.startswith(
             "inventories/trial: alertmanager_receivers is empty: make status and the status page show alerts, "
         )
         assert "\n" not in line
+
+
+def test_that_nothing_shows_the_dashboards_is_said_and_no_mistake() -> None:
+    values: dict[str, object] = {"alertmanager_receivers": [{"name": "sre", "slack": {}}], "grafana_image": ""}
+    [line] = platform.notices(lambda name: Value(values[name], "inventories/trial"))
+    assert line.startswith("inventories/trial: grafana_image is empty: dashboards are kept in the cluster")
+    assert "\n" not in line

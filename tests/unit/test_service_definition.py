@@ -187,7 +187,8 @@ def test_a_file_that_is_no_map(tmp_path: Path, text: str) -> None:
 def test_a_service_may_bring_alerts_and_promise_something(tmp_path: Path) -> None:
     directory = write(tmp_path, GOOD, TILL)
     good = {"alert": "ShopDown", "expr": "shop_up == 0", "severity": "warning", "summary": "It is closed"}
-    table = {"alerts": [good | {"description": "Nobody buys.", "trial": {"series": {"shop_up": ["0", "1"]}}}]}
+    alerts = [good | {"description": "Nobody buys.", "trial": {"series": {"shop_up": ["0", "1"]}}}]
+    table = {"dashboard": "service-shop", "alerts": alerts}
     (directory / "shop" / "alerts.yml").write_text(yaml.safe_dump(table), encoding="utf-8")
     (shop, till), found = load(directory, ("shop", "till"), SCHEMA)
     assert found == []
@@ -199,6 +200,6 @@ def test_a_service_may_bring_alerts_and_promise_something(tmp_path: Path) -> Non
 
 def test_a_mistake_in_the_alerts_of_a_service_is_one_line(tmp_path: Path) -> None:
     directory = write(tmp_path, GOOD, TILL)
-    (directory / "shop" / "alerts.yml").write_text("alerts: []\n", encoding="utf-8")
+    (directory / "shop" / "alerts.yml").write_text("dashboard: service-shop\nalerts: []\n", encoding="utf-8")
     [line] = mistakes(tmp_path / "services")
     assert line.startswith("services/shop/alerts.yml: alerts: found an empty list, wanted a list, for example")

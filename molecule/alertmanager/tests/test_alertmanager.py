@@ -45,7 +45,11 @@ def alert(name: str, seconds: int = 600, **labels: str) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "labels": {"alertname": name, "severity": "critical", **labels},
-        "annotations": {"summary": f"{name} is only a test", "runbook_url": f"docs/runbooks/test.md#{name}"},
+        "annotations": {
+            "summary": f"{name} is only a test",
+            "runbook_url": f"docs/runbooks/test.md#{name}",
+            "dashboard": f"/d/{name}",
+        },
         "startsAt": (now - timedelta(hours=1)).isoformat(),
         "endsAt": (now + timedelta(seconds=seconds)).isoformat(),
     }
@@ -167,7 +171,12 @@ def test_slack_is_told_what_where_and_that_it_is_over(own: Installation, client:
     [shown] = fired["attachments"]
     assert shown["title"] == f"critical: {name} (1)"
     assert shown["title_link"] == f"docs/runbooks/test.md#{name}"
-    assert shown["text"].split("\n")[:3] == [f"*{name} is only a test*", "", f"docs/runbooks/test.md#{name}"]
+    assert shown["text"].split("\n")[:4] == [
+        f"*{name} is only a test*",
+        "",
+        f"docs/runbooks/test.md#{name}",
+        f"/d/{name}",
+    ]
     assert over["attachments"][0]["title"] == f"Over: {name} (1)"
 
 

@@ -40,6 +40,12 @@ def notices(lookup: Lookup) -> Iterator[str]:
             "and nobody is told; to tell a channel of Slack: alertmanager_receivers: [{name: sre, slack: {}}] "
             "(docs/operations.md)"
         )
+    image = lookup("grafana_image")
+    if image.value == "":
+        yield (
+            f"{image.where}: grafana_image is empty: dashboards are kept in the cluster and nothing shows them; "
+            "group_vars/all/versions.yml has the image that the platform is made for (docs/operations.md)"
+        )
 
 
 def network_mistakes(inventory: Inventory, lookup: Lookup) -> Iterator[Mistake]:

@@ -1,0 +1,1 @@
+"""The platform's dashboards in Grafana's own types; scripts/generate_dashboards.py writes them."""

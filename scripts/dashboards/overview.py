@@ -1,0 +1,149 @@
+"""The first page: whether all is well, and where to look if not."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as models
+
+from scripts.dashboards.parts import (
+    COUNT,
+    DURATION,
+    GREEN,
+    HALF,
+    RATIO,
+    RED,
+    REQUESTS,
+    SECONDS,
+    USERS,
+    WHOLE,
+    YELLOW,
+    Query,
+    Row,
+    board,
+    graph,
+    listing,
+    number,
+)
+
+FIRING = 'ALERTS{alertstate="firing", severity!="none"}'
+
+
+def dashboard() -> models.Dashboard:
+    """Return the dashboard."""
+    return board(
+        "overview",
+        "Overview",
+        "Whether all is well: services, hosts, open alerts, the last verified backup, the certificate that ends first.",
+        [
+            Row(
+                "Now",
+                [
+                    number(
+                        "Services without a pod",
+                        COUNT,
+                        "count(service:slo_availability:ratio unless on (namespace, service) (up == 1)) or vector(0)",
+                        description="Enabled, and no pod of them answers.",
+                        first=GREEN,
+                        steps=[(1, RED)],
+                        width=4,
+                    ),
+                    number(
+                        "Alerts",
+                        COUNT,
+                        f"count({FIRING}) or vector(0)",
+                        description="That fire now, the dead man's switch aside.",
+                        first=GREEN,
+                        steps=[(1, RED)],
+                        width=4,
+                    ),
+                    number(
+                        "Nodes",
+                        COUNT,
+                        'count(up{job="kubelet"} == 1) or vector(0)',
+                        description="Whose kubelet answers.",
+                        width=4,
+                    ),
+                    number(
+                        "Targets that do not answer",
+                        COUNT,
+                        "count(up == 0) or vector(0)",
+                        first=GREEN,
+                        steps=[(1, YELLOW)],
+                        width=4,
+                    ),
+                    number(
+                        "Since the last verified backup",
+                        DURATION,
+                        "time() - max(backup_last_verified_timestamp > 0)",
+                        description="Until when everything was restored and found to be right.",
+                        first=GREEN,
+                        steps=[(26 * 3600, YELLOW), (50 * 3600, RED)],
+                        width=4,
+                    ),
+                    number(
+                        "Until the first certificate ends",
+                        DURATION,
+                        "min(certmanager_certificate_expiration_timestamp_seconds) - time()",
+                        first=RED,
+                        steps=[(7 * 86400, YELLOW), (21 * 86400, GREEN)],
+                        width=4,
+                    ),
+                ],
+            ),
+            Row(
+                "Services",
+                [
+                    graph("Requests", REQUESTS, Query("service:http_requests:rate5m", "{{service}}"), stacked=True),
+                    graph(
+                        "Error ratio",
+                        RATIO,
+                        Query("service:http_error_ratio:5m", "{{service}}"),
+                        description="Share of the answers that were errors of the server (5xx), of five minutes.",
+                    ),
+                    graph(
+                        "p95",
+                        SECONDS,
+                        Query(
+                            "histogram_quantile(0.95, sum by (service, le) "
+                            f"(rate(http_request_duration_seconds_bucket{{{USERS}}}[_])))",
+                            "{{service}}",
+                        ),
+                    ),
+                    listing(
+                        "Alerts that fire",
+                        COUNT,
+                        'ALERTS{alertstate="firing"}',
+                        description="Watchdog fires always: who gets it knows that alerts arrive.",
+                        hidden=["Value", "alertstate", "job", "instance"],
+                        width=WHOLE,
+                    ),
+                ],
+            ),
+            Row(
+                "Hosts",
+                [
+                    graph("CPU", RATIO, Query("node:cpu_used:ratio", "{{node}}"), most=1),
+                    graph("Memory", RATIO, Query("node:memory_used:ratio", "{{node}}"), most=1),
+                    graph("Disk", RATIO, Query("node:disk_used:ratio", "{{node}}"), most=1),
+                ],
+            ),
+            Row(
+                "Data",
+                [
+                    graph(
+                        "Members that answer",
+                        COUNT,
+                        Query("sum(pg_up)", "Postgres"),
+                        Query("sum(redis_up)", "Redis"),
+                        Query('sum(up{job="minio"})', "MinIO"),
+                        width=HALF,
+                    ),
+                    graph(
+                        "Pods that answer, by job",
+                        COUNT,
+                        Query("sum by (job) (up)", "{{job}}"),
+                        width=HALF,
+                    ),
+                ],
+            ),
+        ],
+    )
