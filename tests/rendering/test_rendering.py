@@ -16,11 +16,13 @@ PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
 # Who speaks to the API, and so may have a token.
 API_CLIENTS = {
     *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
-    *("traefik", "ingress-nginx", "postgres", "prometheus"),
+    *("traefik", "ingress-nginx", "postgres", "prometheus", "otel-collector"),
 }
 # The ingress controller of each profile, and the role of the other one. The image of ingress-nginx is not ours.
 CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
 FOREIGN = "DaemonSet/ingress-nginx"
+# It reads the files that the logs of all pods are in.
+READER = "DaemonSet/otel-collector"
 # Roles whose templates go to hosts and not to the API.
 HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
 
@@ -85,7 +87,10 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
         "cert_manager": "name: cert-manager-webhook",
         "ingress_common": "kind: IngressClass",
         "ingress_nginx": "name: ingress-nginx-controller",
+        "logging": "app.kubernetes.io/name: loki",
         "node_exporter": "app.kubernetes.io/name: node-exporter",
+        "otel_collector": "app.kubernetes.io/name: otel-collector",
+        "tracing": "app.kubernetes.io/name: jaeger",
         "service": "auth-migrate-",
     }
     missing = {role for role in roles if marks.get(role, f"app.kubernetes.io/name: {role}") not in text}
@@ -101,18 +106,20 @@ def test_namespaces_exist(rendering: Rendering) -> None:
 def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering) -> None:
     for name, _, _, pod in workloads(rendering):
         shared = pod["spec"]["securityContext"]
-        assert shared["runAsNonRoot"] is True, name
-        assert shared["runAsUser"] >= 10000 or name == FOREIGN, name
+        # The files that logs are in are root's; it has no capability all the same.
+        assert shared.get("runAsNonRoot", False) is (name != READER), name
+        assert shared["runAsUser"] >= 10000 or name in (FOREIGN, READER), name
         assert shared["seccompProfile"]["type"] == "RuntimeDefault", name
         for key in ("hostNetwork", "hostPID", "hostIPC"):
             assert key not in pod["spec"], name
         allowed = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
         # It tells of its host, and reads no more than everybody may there.
-        hosts = {"hostPath"} if name == "DaemonSet/node-exporter" else set()
+        hosts = {"hostPath"} if name in ("DaemonSet/node-exporter", READER) else set()
         for volume in pod["spec"].get("volumes", []):
             assert set(volume) - {"name"} <= allowed | hosts, f"{name}: {volume['name']}"
         for mount in (mount for container in containers(pod) if hosts for mount in container["volumeMounts"]):
-            assert mount["readOnly"] is True, name
+            # How far it has read outlives it.
+            assert mount.get("readOnly") is True or (name, mount["mountPath"]) == (READER, "/state"), name
         for container in containers(pod):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, name
