@@ -8,8 +8,10 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-from tests.rendering.conftest import KUBERNETES, ROOT, Rendering
+from tests.rendering.conftest import KUBERNETES, PROFILES, ROOT, Rendering
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
@@ -313,3 +315,18 @@ def test_the_profile_decides_how_many(rendering: Rendering) -> None:
         if document["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
     ]
     assert set(services) == replicas
+
+
+def test_the_images_of_the_platform_are_those_that_it_runs(rendering: Rendering) -> None:
+    """Those of services come from image_build; these are what the artifact store and the nodes get."""
+    listed = yaml.safe_load((ROOT / "playbooks/vars/platform_images.yml").read_text(encoding="utf-8"))
+    loader = DataLoader()
+    known = {
+        **loader.load_from_file(str(ROOT / "group_vars/all/platform.yml"), trusted_as_template=True),
+        **PROFILES[rendering.profile][1],
+    }
+    names = set(Templar(loader=loader, variables=known).template(trust_as_template(listed["platform_images"])))
+    services = {path.parent.name for path in ROOT.glob("services/*/service.yml")}
+    images = {c["image"] for _, _, _, pod in workloads(rendering) for c in containers(pod)}
+    used = {image.removeprefix("slipway.local/").partition(":")[0] for image in images if image.startswith("slipway.local/")}
+    assert names == used - services
