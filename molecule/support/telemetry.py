@@ -12,19 +12,22 @@ LOKI, JAEGER = "http://loki.monitoring.svc:3100", "http://jaeger.monitoring.svc:
 
 def fetch(url: str, method: str = "GET", content: Any = None) -> tuple[int, str]:
     """In the cluster: status and text of an answer; without one, 0 and why."""
+    import http.client
     import json
-    import urllib.error
-    import urllib.request
+    from urllib.parse import urlsplit
 
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
     body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError as error:
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
+    finally:
+        connection.close()
 
 
 class Telemetry:

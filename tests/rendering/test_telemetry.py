@@ -1,7 +1,7 @@
-"""The roles logging, tracing and otel_collector by themselves: what goes where, what waits where, and who may see what.
+"""The roles logging, tracing and otel_collector by themselves: what goes where, what waits where, who may see what.
 
-That the programs read these settings, and what they do with them, is shown on the lab (molecule/logging, molecule/tracing,
-molecule/otel_collector).
+That the programs read these settings, and what they do with them, is shown on the lab (molecule/logging,
+molecule/tracing, molecule/otel_collector).
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def test_keys_are_in_the_secret_and_nowhere_else(render: Any) -> None:
         ("http://10.20.0.9:9000", False, True),
     ],
 )
-def test_lines_go_to_the_object_store_that_is_named(render: Any, endpoint: str, authority: bool, insecure: bool) -> None:
+def test_lines_go_to_the_object_store_that_is_named(
+    render: Any, endpoint: str, authority: bool, insecure: bool
+) -> None:
     certificate = "-----BEGIN CERTIFICATE-----" if authority else ""
     documents = logging(render, logging_s3_endpoint=endpoint, logging_ca_certificate=certificate)
     store = settings(documents, "loki")["storage_config"]["aws"]
@@ -160,7 +162,9 @@ def test_traces_are_on_a_volume_for_as_long_as_declared(render: Any) -> None:
     assert all(path.startswith(mount["mountPath"] + "/") for path in store["directories"].values())
 
 
-@pytest.mark.parametrize("change", [{"tracing_kept_percent": 1}, {"tracing_sampler_image_revision": "another"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"tracing_kept_percent": 1}, {"tracing_sampler_image_revision": "another"}], ids=str
+)
 def test_what_the_sampler_reads_at_its_start_restarts_it(render: Any, change: dict[str, Any]) -> None:
     before, after = (pick(d, "Deployment", "otel-sampler") for d in (tracing(render), tracing(render, **change)))
     assert before["spec"]["template"] != after["spec"]["template"]

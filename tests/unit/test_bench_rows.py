@@ -150,9 +150,7 @@ def test_what_traces_and_metrics_add_is_told_side_by_side(monkeypatch: pytest.Mo
 
 
 def test_without_traces_nothing_is_said_of_their_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(
-        {"api": [1.0], "api-untraced": [1.0], "api-uncounted": [1.0]}, traced_=iter([5] * 9)
-    )
+    machine = Machine({"api": [1.0], "api-untraced": [1.0], "api-uncounted": [1.0]}, traced_=iter([5] * 9))
     with pytest.raises(RuntimeError, match="no traces arrived"):
         scenarios.telemetry(bench_of(machine, monkeypatch))
 

@@ -1,5 +1,5 @@
-"""Traces as those who look for them meet them: one request of a user is one trace, with its lines in Loki. What is kept and
-what is not is shown by a second installation, in a namespace of its own."""
+"""Traces as those who look for them meet them: one request of a user is one trace, with its lines in Loki. What is
+kept and what is not is shown by a second installation, in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def test_no_span_of_it_is_missing(spans: list[dict[str, Any]]) -> None:
 
 
 def test_a_span_says_which_pod_it_is_of(spans: list[dict[str, Any]], pods: Pods) -> None:
-    running = {*pods.names("api", "app.kubernetes.io/name=api"), *pods.names("image-storage", "app.kubernetes.io/name=image")}
+    running = {
+        *pods.names("api", "app.kubernetes.io/name=api"),
+        *pods.names("image-storage", "app.kubernetes.io/name=image"),
+    }
     told = {span["process"].get("k8s.pod.name") for span in spans if span["service"] in ("api", "image")}
     assert told <= running
     assert len(told) == 2
@@ -198,8 +201,8 @@ def test_what_failed_or_was_slow_is_kept_whole_and_the_rest_by_its_share(own: In
     failed, slow = own.send(pods, 0.01, failed=True), own.send(pods, 0.6, failed=False)
     quick = [own.send(pods, 0.01, failed=False) for _ in range(3)]
     last = own.send(pods, 0.01, failed=True)
-    for trace in (failed, slow, last):
-        assert pods.eventually(lambda trace=trace: own.kept(trace), ["back", "front"]) == ["back", "front"]
+    wanted = [["back", "front"]] * 3
+    assert pods.eventually(lambda: [own.kept(trace) for trace in (failed, slow, last)], wanted) == wanted
     # They were decided about before the last one was.
     assert [own.kept(trace) for trace in quick] == [[], [], []]
 
