@@ -26,6 +26,8 @@ from bench.metrics import Exposed
 from bench.processes import Cores, Process, descendants, pin, running
 
 SERVICES = ("auth", "api", "image", "demo")
+# The gateway once more, without traces, and without traces and metrics.
+UNTRACED, UNCOUNTED = "api-untraced", "api-uncounted"
 START_SECONDS = 30
 PYTHONPATH = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
 # One client asks more often than any user would. The limits stay on, so that what they cost is measured too.
@@ -93,11 +95,11 @@ def memory_limit_mib(name: str) -> float:
     return float(text[:-2]) * units[text[-2:]]
 
 
-def _environment(name: str, settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
+def _environment(name: str, settings: Mapping[str, Any], folder: Path, process: str = "") -> dict[str, str]:
     """As the platform passes settings: secrets as files, the rest as variables, and nothing of ours."""
     model: type[ServiceSettings] = import_module(f"slipway_{name}.settings").Settings
     secret = {field for field, info in model.model_fields.items() if SecretStr.__name__ in str(info.annotation)}
-    mounted = folder / f"{name}-secrets"
+    mounted = folder / f"{process or name}-secrets"
     mounted.mkdir(mode=0o700)
     for field in secret & settings.keys():
         (mounted / field).write_text(f"{settings[field]}\n")
@@ -127,7 +129,7 @@ def platform(cores: Cores, folder: Path, *, profile: str | None = None) -> Itera
         postgres = stack.enter_context(running_postgres(address, authority=authority, **durable))
         store = stack.enter_context(running_minio(authority))
         redis = stack.enter_context(running_redis(address, authority=authority))
-        ports = {name: free_port() for name in (*SERVICES, "bare", "sink")}
+        ports = {name: free_port() for name in (*SERVICES, UNTRACED, UNCOUNTED, "bare", "sink")}
         urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         prepared = prepared_platform(postgres, store, redis, urls)
         store.client.make_bucket(uploads.BUCKET)
@@ -156,6 +158,13 @@ def platform(cores: Cores, folder: Path, *, profile: str | None = None) -> Itera
             }
             environment = _environment(name, values, folder)
             processes[name] = stack.enter_context(running(name, _command(name, profile, folder), environment, folder))
+        for name, command in (
+            (UNTRACED, [sys.executable, "-m", "slipway_api"]),
+            (UNCOUNTED, [sys.executable, "-m", "bench.uncounted", "slipway_api"]),
+        ):
+            values = {**settings["api"], **CHANGES.get("api", {}), "host": "127.0.0.1", "port": ports[name]}
+            environment = _environment("api", values, folder, name)
+            processes[name] = stack.enter_context(running(name, command, environment, folder))
         for name, process in processes.items():
             _wait(process, urls[name] + ("/" if name == "bare" else "/health/ready"))
         yield Running(processes, urls, store, prepared.service_keys, cores, folder)

@@ -15,7 +15,7 @@ from typing import Any
 from bench import arithmetic, load, processes, uploads
 from bench.load import Request
 from bench.metrics import observed
-from bench.platform import Running, memory_limit_mib
+from bench.platform import UNCOUNTED, UNTRACED, Running, memory_limit_mib
 from bench.report import Row, at_least, at_most, below, number, plain
 from bench.users import Prepared
 
@@ -186,6 +186,25 @@ def http(bench: Bench) -> list[Row]:
     bench.raw["trace exports"] = bench.running.traced()
     if bench.running.traced()["exports"] <= exported:
         raise RuntimeError("no traces arrived at the sink: what was measured is not the services with everything on")
+    return rows
+
+
+def telemetry(bench: Bench) -> list[Row]:
+    """What traces and metrics add to a request: the same gateway with both, with metrics alone and without either."""
+    names = {"traces and metrics": "api", "metrics, no traces": UNTRACED, "neither": UNCOUNTED}
+    targets = {name: (service, bench.prepared.posts) for name, service in names.items()}
+    exported = bench.running.traced()["exports"]
+    fast = full_speed(bench, targets)
+    if bench.running.traced()["exports"] <= exported:
+        raise RuntimeError("no traces arrived at the sink: what was measured with traces had none")
+    full, untraced, neither = (fast[name] for name in names)
+    rows = [
+        plain(f"CPU of a request: posts with {name}", one.cpu_us, "us", beside=_wall(one)) for name, one in fast.items()
+    ]
+    for name, more, less in (("traces", full, untraced), ("metrics", untraced, neither)):
+        added = more.cpu_us - less.cpu_us
+        beside = f"{added / less.cpu_us:+.0%} of what it costs without"
+        rows.append(plain(f"CPU that {name} add to a request", added, "us", beside=beside))
     return rows
 
 
@@ -380,6 +399,7 @@ def demo(bench: Bench) -> list[Row]:
 
 GROUPS: Mapping[str, Callable[[Bench], list[Row]]] = {
     "http": http,
+    "telemetry": telemetry,
     "logins": logins,
     "uploads": upload_throughput,
     "many-uploads": many_uploads,

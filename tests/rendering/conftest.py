@@ -22,7 +22,19 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 PLAYBOOKS = ("tests/rendering/secrets.yml", "playbooks/platform.yml", "playbooks/services.yml")
 
-ARTIFACTS = ("alertmanager", "cert-manager", "k3s", "minio", "postgres", "prometheus", "redis", "traefik")
+ARTIFACTS = (
+    "alertmanager",
+    "cert-manager",
+    "jaeger",
+    "k3s",
+    "loki",
+    "minio",
+    "otel-collector",
+    "postgres",
+    "prometheus",
+    "redis",
+    "traefik",
+)
 VERSIONS = yaml.safe_load((ROOT / "group_vars/all/versions.yml").read_text(encoding="utf-8"))
 KUBERNETES = ".".join(str(VERSIONS["kubernetes_version"]).split(".")[:2])
 # In the place of those that come with cert-manager's image.

@@ -8,20 +8,24 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
-from tests.rendering.conftest import KUBERNETES, ROOT, Rendering
+from tests.rendering.conftest import KUBERNETES, PROFILES, ROOT, Rendering
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 PROBES = {"livenessProbe", "readinessProbe", "startupProbe"}
 # Who speaks to the API, and so may have a token.
 API_CLIENTS = {
     *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
-    *("traefik", "ingress-nginx", "postgres", "prometheus", "status-page"),
+    *("traefik", "ingress-nginx", "postgres", "prometheus", "status-page", "otel-collector"),
 }
 # The ingress controller of each profile, and the role of the other one. The images of ingress-nginx and Grafana are not ours.
 CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
 INGRESS = "DaemonSet/ingress-nginx"
 FOREIGN = (INGRESS, "Deployment/grafana")
+# It reads the files that the logs of all pods are in.
+READER = "DaemonSet/otel-collector"
 # Roles whose templates go to hosts and not to the API.
 HOST_ROLES = {"artifacts", "k3s", "node", "preflight", "secrets"}
 
@@ -87,7 +91,10 @@ def test_every_role_that_has_templates_has_applied_something(rendering: Renderin
         "ingress_common": "kind: IngressClass",
         "ingress_nginx": "name: ingress-nginx-controller",
         "blackbox_exporter": "app.kubernetes.io/name: blackbox-exporter",
+        "logging": "app.kubernetes.io/name: loki",
         "node_exporter": "app.kubernetes.io/name: node-exporter",
+        "otel_collector": "app.kubernetes.io/name: otel-collector",
+        "tracing": "app.kubernetes.io/name: jaeger",
         "service": "auth-migrate-",
         "status_page": "app.kubernetes.io/name: status-page",
     }
@@ -104,18 +111,20 @@ def test_namespaces_exist(rendering: Rendering) -> None:
 def test_pods_are_as_restricted_as_pod_security_wants_them(rendering: Rendering) -> None:
     for name, _, _, pod in workloads(rendering):
         shared = pod["spec"]["securityContext"]
-        assert shared["runAsNonRoot"] is True, name
-        assert shared["runAsUser"] >= 10000 or name in FOREIGN, name
+        # The files that logs are in are root's; it has no capability all the same.
+        assert shared.get("runAsNonRoot", False) is (name != READER), name
+        assert shared["runAsUser"] >= 10000 or name in (*FOREIGN, READER), name
         assert shared["seccompProfile"]["type"] == "RuntimeDefault", name
         for key in ("hostNetwork", "hostPID", "hostIPC"):
             assert key not in pod["spec"], name
         allowed = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
         # It tells of its host, and reads no more than everybody may there.
-        hosts = {"hostPath"} if name == "DaemonSet/node-exporter" else set()
+        hosts = {"hostPath"} if name in ("DaemonSet/node-exporter", READER) else set()
         for volume in pod["spec"].get("volumes", []):
             assert set(volume) - {"name"} <= allowed | hosts, f"{name}: {volume['name']}"
         for mount in (mount for container in containers(pod) if hosts for mount in container["volumeMounts"]):
-            assert mount["readOnly"] is True, name
+            # How far it has read outlives it.
+            assert mount.get("readOnly") is True or (name, mount["mountPath"]) == (READER, "/state"), name
         for container in containers(pod):
             own = container["securityContext"]
             assert own["allowPrivilegeEscalation"] is False, name
@@ -309,3 +318,18 @@ def test_the_profile_decides_how_many(rendering: Rendering) -> None:
         if document["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
     ]
     assert set(services) == replicas
+
+
+def test_the_images_of_the_platform_are_those_that_it_runs(rendering: Rendering) -> None:
+    """Those of services come from image_build; these are what the artifact store and the nodes get."""
+    listed = yaml.safe_load((ROOT / "playbooks/vars/platform_images.yml").read_text(encoding="utf-8"))
+    loader = DataLoader()
+    known = {
+        **loader.load_from_file(str(ROOT / "group_vars/all/platform.yml"), trusted_as_template=True),
+        **PROFILES[rendering.profile][1],
+    }
+    names = set(Templar(loader=loader, variables=known).template(trust_as_template(listed["platform_images"])))
+    services = {path.parent.name for path in ROOT.glob("services/*/service.yml")}
+    images = {c["image"] for _, _, _, pod in workloads(rendering) for c in containers(pod)}
+    ours = {image.removeprefix("slipway.local/") for image in images if image.startswith("slipway.local/")}
+    assert names == {image.partition(":")[0] for image in ours} - services

@@ -52,7 +52,8 @@ class Machine:
     pauses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.pids = {name: number for number, name in enumerate(("bare", "api", "auth", "image", "demo"), 1)}
+        names = ("bare", "api", "auth", "image", "demo", "api-untraced", "api-uncounted")
+        self.pids = {name: number for number, name in enumerate(names, 1)}
         self.services = {name: SimpleNamespace(pid=pid) for name, pid in self.pids.items()}
         self.urls = {name: f"http://{name}" for name in self.pids}
         self.folder = Path("/nowhere")
@@ -136,6 +137,22 @@ def test_without_traces_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) ->
     machine = Machine({"bare": [1.0], "api": [1.0], "auth": [1.0], "image": [1.0]}, traced_=iter([5] * 9))
     with pytest.raises(RuntimeError, match="no traces arrived"):
         scenarios.http(bench_of(machine, monkeypatch))
+
+
+def test_what_traces_and_metrics_add_is_told_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({"api": [500.0], "api-untraced": [400.0], "api-uncounted": [390.0]})
+    rows = by_measure(scenarios.telemetry(bench_of(machine, monkeypatch)))
+    assert [row.value for row in rows.values()] == pytest.approx([500, 400, 390, 100, 10])
+    assert rows["CPU that traces add to a request"].beside == "+25% of what it costs without"
+    assert rows["CPU that metrics add to a request"].beside == "+3% of what it costs without"
+    # In turns: what disturbs the machine disturbs all three.
+    assert machine.alone_[:3] == machine.alone_[3:6] == ["api", "api-untraced", "api-uncounted"]
+
+
+def test_without_traces_nothing_is_said_of_their_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine({"api": [1.0], "api-untraced": [1.0], "api-uncounted": [1.0]}, traced_=iter([5] * 9))
+    with pytest.raises(RuntimeError, match="no traces arrived"):
+        scenarios.telemetry(bench_of(machine, monkeypatch))
 
 
 @pytest.mark.parametrize(("cost", "met"), [(44_000.0, True), (45_000.0, False)])
@@ -263,4 +280,4 @@ def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_group_has_a_name_for_the_command_line() -> None:
-    assert set(scenarios.GROUPS) == {"http", "logins", "uploads", "many-uploads", "everyday", "demo"}
+    assert set(scenarios.GROUPS) == {"http", "telemetry", "logins", "uploads", "many-uploads", "everyday", "demo"}

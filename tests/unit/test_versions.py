@@ -22,9 +22,12 @@ MODULES = {
     "coredns": "github.com/coredns/coredns",
     "crictl": "sigs.k8s.io/cri-tools",
     "etcd": "go.etcd.io/etcd/server/v3",
+    "jaeger": "github.com/jaegertracing/jaeger",
     "kubernetes": "k8s.io/kubernetes",
     "local-path-provisioner": "github.com/rancher/local-path-provisioner",
+    "loki": "github.com/grafana/loki/v3",
     "metrics-server": "sigs.k8s.io/metrics-server",
+    "otel-collector": "go.opentelemetry.io/collector/otelcol",
     "pebble": "github.com/letsencrypt/pebble/v2",
     "traefik": "github.com/traefik/traefik/v3",
 }
@@ -58,3 +61,17 @@ def test_kubernetes_libraries_are_of_its_version() -> None:
     assert len(replaced) > 20
     for name, by, version in replaced:
         assert (name, version) == (by, minor)
+
+
+def test_the_parts_of_the_collector_are_of_its_version() -> None:
+    directory = ROOT / "images/otel-collector"
+    wanted = yaml.safe_load((directory / "builder.yaml").read_text())
+    version = f"v{VERSIONS['otel_collector_version']}"
+    assert f"v{wanted['dist']['version']}" == version
+    pinned = (directory / "go.mod").read_text()
+    for kind in ("receivers", "processors", "exporters", "extensions"):
+        for part in wanted[kind]:
+            module, _, found = part["gomod"].partition(" ")
+            assert found == version
+            assert f"\t{module} {version}\n" in pinned
+            assert f'"{module}"' in (directory / "components.go").read_text()

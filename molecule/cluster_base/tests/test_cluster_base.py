@@ -19,10 +19,11 @@ NAMESPACES = [
     "ingress-nginx",
     "node-exporter",
     "status",
+    "otel-collector",
     "cert-manager",
     "sre-app",
 ]
-RESTRICTED = [name for name in NAMESPACES if name not in ("ingress-nginx", "node-exporter")]
+RESTRICTED = [name for name in NAMESPACES if name not in ("ingress-nginx", "node-exporter", "otel-collector")]
 IMAGE = "slipway.local/none:0"
 
 BAD_PODS: dict[str, dict[str, Any]] = {
