@@ -57,7 +57,7 @@ def test_every_service_answers_through_its_service(client: Client, definitions: 
     for name, one in definitions.items():
         target = f"http://{name}.{one['namespace']}.svc:{one['port']}/health"
         found = client.call(probe, url=URL, arguments={"module": "health", "target": target})
-        assert found["probe_success"] == 1, (name, found["probe_http_status_code"])
+        assert (found["probe_success"], found["probe_http_status_code"]) == (1, 200), name
 
 
 def test_what_does_not_answer_and_what_answers_something_else_are_told(client: Client) -> None:
