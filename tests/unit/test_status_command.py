@@ -1,4 +1,4 @@
-"""`make status` against an API server that the test plays: how it reaches Prometheus and Alertmanager, its exit codes."""
+"""`make status` against an API server that the test plays: whom it asks through it, and its exit codes."""
 
 from __future__ import annotations
 
