@@ -146,6 +146,13 @@ def test_dashboards_lie_where_the_providers_look(render: Any) -> None:
     }
 
 
+def test_the_first_page_is_one_of_the_dashboards(render: Any) -> None:
+    documents = grafana(render)
+    path = settings(documents)["dashboards"]["default_home_dashboard_path"]
+    assert path.startswith("/dashboards/platform/")
+    assert path.rpartition("/")[2].removesuffix(".json") in boards(documents, "platform")
+
+
 def test_data_sources_have_fixed_uids_and_lead_to_each_other(render: Any) -> None:
     found = sources(grafana(render, grafana_loki_url=LOKI, grafana_jaeger_url=JAEGER))
     assert {uid: source["url"] for uid, source in found.items()} == {

@@ -18,8 +18,9 @@ API_CLIENTS = {
     *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
     *("traefik", "ingress-nginx", "postgres", "prometheus"),
 }
-# The ingress controller of each profile, and the role of the other one. The images of ingress-nginx and Grafana are not ours.
+# The ingress controller of each profile, and the role of the other one.
 CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
+# Their images are not ours.
 INGRESS = "DaemonSet/ingress-nginx"
 FOREIGN = (INGRESS, "Deployment/grafana")
 # Roles whose templates go to hosts and not to the API.
