@@ -118,7 +118,7 @@ ROWS = [
                 COUNT,
                 Query(f"sum by (name) (capacity_used{{{SERVICE}}})", "{{name}}"),
                 Query(f"sum by (name) (capacity_waiting{{{SERVICE}}})", "{{name}}, waiting"),
-                description="Of what the service does for a few requests at once only; what finds no place is told 503.",
+                description="For what the service does for a few requests at once; what finds none is told 503.",
             ),
             graph(
                 "What <name> counts itself",
