@@ -196,7 +196,7 @@ def test_every_service_has_its_dashboard(render: Any) -> None:
 
 
 def test_dashboards_of_many_services_fit_into_a_configmap(render: Any) -> None:
-    many = [SHOP | {"name": f"shop-{number}", "redis": {}} for number in range(40)]
+    many = [SHOP | {"name": f"shop-{number}", "redis": {}} for number in range(35)]
     documents = grafana(render, grafana_services=many, grafana_loki_url=LOKI, grafana_jaeger_url=JAEGER)
     for kind in ("platform", "services"):
         data = pick(documents, "ConfigMap", f"grafana-dashboards-{kind}")["data"]
