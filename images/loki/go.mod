@@ -1,6 +1,6 @@
 module slipway.local/loki
 
-go 1.26.0
+go 1.26.5
 
 replace github.com/Azure/azure-storage-blob-go => github.com/MasslessParticle/azure-storage-blob-go v0.14.1-0.20240322194317-344980fda573
 
