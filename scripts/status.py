@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "plugins" / "mod
 
 import kube_reason
 import status_text
-from cluster_access import Cluster, ClusterUnreachableError, connect
+from cluster_access import Cluster, ClusterUnreachableError, RefusedError, connect
 from platform_status import Ask, SilentError, gather
 
 NAMESPACE = "monitoring"
@@ -31,8 +31,8 @@ def served_by(api: Cluster, name: str, service: str, port: int) -> Ask:
     def ask(path: str) -> Any:
         try:
             return api.proxied(NAMESPACE, service, port, path)
-        except ClusterUnreachableError as error:
-            raise SilentError(f"{name} does not answer: {error}") from None
+        except RefusedError as error:
+            raise SilentError(f"{name} does not answer: {error.reason}") from None
         except ValueError:
             raise SilentError(f"{name} answers with something that is no JSON") from None
 

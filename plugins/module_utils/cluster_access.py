@@ -18,6 +18,14 @@ class ClusterUnreachableError(Exception):
     """The cluster cannot be asked; the message is one line with the next step."""
 
 
+class RefusedError(ClusterUnreachableError):
+    """The API server refuses a request; `reason` is its code and what it says."""
+
+    def __init__(self, method: str, path: str, reason: str) -> None:
+        super().__init__(f"the API server refuses {method} {path}: {reason}")
+        self.reason = reason
+
+
 def state_directory(environment: str) -> Path:
     """Return where an environment's kubeconfig, CA and secrets lie (the twin of slipway_state_dir)."""
     base = os.environ.get("SLIPWAY_STATE") or "~/.local/state/slipway"
@@ -77,7 +85,7 @@ class Cluster:
                 f"the API server of {self.kubeconfig} does not answer ({reason}); is a host down? try: make up"
             ) from None
         if answer.status >= 400:
-            raise ClusterUnreachableError(f"the API server refuses {method} {path}: {_reason(answer)}")
+            raise RefusedError(method, path, _reason(answer))
         return answer
 
 

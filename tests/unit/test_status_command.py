@@ -91,9 +91,7 @@ def test_who_does_not_answer_is_a_line_with_the_reason(
     assert status.main([]) == 1
     output = capsys.readouterr().out
     reason = f"no endpoints available for {service.removeprefix(PROXY).removesuffix('/proxy')}"
-    lines = [line for line in output.splitlines() if line.startswith(f"  not known: {name} does not answer: ")]
-    assert lines
-    assert all(line.endswith(f": 503 {reason}") for line in lines), lines
+    assert f"  not known: {name} does not answer: 503 {reason}" in output.splitlines(), output
     assert "  agent-1  v1  ready" in output
 
 
