@@ -221,7 +221,7 @@ def traces(title: str, service: str, *, description: str, width: int = WHOLE, **
 
 def promql(expression: str) -> str:
     """Return an expression on one line, its windows filled in."""
-    return " ".join(expression.split()).replace("[_", "[$__rate_interval")
+    return " ".join(expression.split()).replace("( ", "(").replace("[_", "[$__rate_interval")
 
 
 def legend() -> common_builders.VizLegendOptions:
