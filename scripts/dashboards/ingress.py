@@ -27,7 +27,7 @@ ALL = """(sum(rate(traefik_entrypoint_requests_total{entrypoint=~"web.*"}[_]))
 or sum(rate(nginx_ingress_controller_requests[_])))"""
 FAILED = """(sum(rate(traefik_entrypoint_requests_total{entrypoint=~"web.*", code=~"5.."}[_]))
 or sum(rate(nginx_ingress_controller_requests{status=~"5.."}[_])) or vector(0))"""
-PODS = 'namespace="ingress-nginx", pod=~"(traefik|ingress-nginx)-.*", container!=""'
+PODS = 'namespace="ingress-nginx", pod=~"(traefik|ingress-nginx)-.*", container=""'
 
 
 def quantile(share: float) -> str:

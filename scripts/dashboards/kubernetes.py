@@ -27,7 +27,8 @@ from scripts.dashboards.parts import (
 )
 
 SPACE = 'namespace=~"$namespace"'
-CONTAINERS = f'{SPACE}, container!=""'
+# Pods as a whole: every runtime tells of them, of their containers only some.
+PODS = f'{SPACE}, pod!="", container=""'
 
 
 def dashboard() -> models.Dashboard:
@@ -59,7 +60,7 @@ def dashboard() -> models.Dashboard:
                     number(
                         "Killed for memory in the window",
                         COUNT,
-                        f"sum(increase(container_oom_events_total{{{CONTAINERS}}}[$__range])) or vector(0)",
+                        f"sum(increase(container_oom_events_total{{{SPACE}}}[$__range])) or vector(0)",
                         first=GREEN,
                         steps=[(1, RED)],
                         decimals=0,
@@ -73,7 +74,7 @@ def dashboard() -> models.Dashboard:
                         "CPU by namespace",
                         CORES,
                         Query(
-                            f"sum by (namespace) (rate(container_cpu_usage_seconds_total{{{CONTAINERS}}}[_]))",
+                            f"sum by (namespace) (rate(container_cpu_usage_seconds_total{{{PODS}}}[_]))",
                             "{{namespace}}",
                         ),
                         description="In cores.",
@@ -83,9 +84,7 @@ def dashboard() -> models.Dashboard:
                     graph(
                         "Memory by namespace",
                         BYTES,
-                        Query(
-                            f"sum by (namespace) (container_memory_working_set_bytes{{{CONTAINERS}}})", "{{namespace}}"
-                        ),
+                        Query(f"sum by (namespace) (container_memory_working_set_bytes{{{PODS}}})", "{{namespace}}"),
                         stacked=True,
                         width=HALF,
                     ),
@@ -93,8 +92,7 @@ def dashboard() -> models.Dashboard:
                         "CPU, the ten that use most",
                         CORES,
                         Query(
-                            "topk(10, sum by (namespace, pod) "
-                            f"(rate(container_cpu_usage_seconds_total{{{CONTAINERS}}}[_])))",
+                            f"topk(10, sum by (namespace, pod) (rate(container_cpu_usage_seconds_total{{{PODS}}}[_])))",
                             "{{namespace}}/{{pod}}",
                         ),
                         width=HALF,
@@ -103,10 +101,10 @@ def dashboard() -> models.Dashboard:
                         "Memory of the limit, the ten that are nearest to it",
                         RATIO,
                         Query(
-                            f"""topk(10, max by (namespace, pod, container) (container_memory_working_set_bytes
-                            {{{CONTAINERS}}}
-                            / (container_spec_memory_limit_bytes{{{CONTAINERS}}} > 0)))""",
-                            "{{namespace}}/{{pod}} {{container}}",
+                            f"""topk(10, max by (namespace, pod) (container_memory_working_set_bytes
+                            {{{PODS}}}
+                            / (container_spec_memory_limit_bytes{{{PODS}}} > 0)))""",
+                            "{{namespace}}/{{pod}}",
                         ),
                         width=HALF,
                     ),
@@ -114,11 +112,11 @@ def dashboard() -> models.Dashboard:
                         "Throttled",
                         RATIO,
                         Query(
-                            f"""topk(10, sum by (namespace, pod, container) (rate(
-                            container_cpu_cfs_throttled_periods_total{{{CONTAINERS}}}[_]))
-                            / sum by (namespace, pod, container) (rate(container_cpu_cfs_periods_total
-                            {{{CONTAINERS}}}[_])))""",
-                            "{{namespace}}/{{pod}} {{container}}",
+                            f"""topk(10, sum by (namespace, pod) (rate(
+                            container_cpu_cfs_throttled_periods_total{{{PODS}}}[_]))
+                            / sum by (namespace, pod) (rate(container_cpu_cfs_periods_total
+                            {{{PODS}}}[_])))""",
+                            "{{namespace}}/{{pod}}",
                         ),
                         description="Share of the periods in which the limit of CPU was reached.",
                         most=1,

@@ -24,7 +24,7 @@ from scripts.dashboards.parts import (
     number,
 )
 
-POOLER = 'namespace="infrastructure", pod=~"pgbouncer-.*", container="pgbouncer"'
+POOLER = 'namespace="infrastructure", pod=~"pgbouncer-.*", container=""'
 # Those of Postgres' own are no work of services.
 VOLUMES = 'namespace="infrastructure", persistentvolumeclaim=~".*postgres.*"'
 DATABASES = 'datname!~"template.*|"'

@@ -39,7 +39,9 @@ SERVICE = 'service="<name>", namespace="<namespace>"'
 # What the two ingress controllers call it; of each pair of expressions only one finds something.
 TRAEFIK = 'exported_service=~"<namespace>-<name>-<name>-[a-z0-9]+@.+"'
 NGINX = 'exported_namespace="<namespace>", exported_service="<name>"'
-PODS = 'namespace="<namespace>", pod=~"<name>-[a-z0-9]+-[a-z0-9]{5}"'
+PODS = 'namespace="<namespace>", pod=~"<name>-[a-z0-9]+-[a-z0-9]+"'
+# The pod as a whole, which every runtime tells of; and its container, of which only some know more than the start.
+WHOLE_PODS = f'{PODS}, container=""'
 CONTAINERS = f'{PODS}, container="<name>"'
 ALL = f"sum(rate(http_requests_total{{{SERVICE}, {USERS}}}[_]))"
 FAILED = f'sum(rate(http_requests_total{{{SERVICE}, {USERS}, status=~"5.."}}[_]))'
@@ -259,7 +261,7 @@ ROWS = [
                 "CPU",
                 CORES,
                 Query(
-                    f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{CONTAINERS}}}[_]))",
+                    f"sum by (pod) (rate(container_cpu_usage_seconds_total{{{WHOLE_PODS}}}[_]))",
                     "{{pod}}",
                 ),
                 description="In cores.",
@@ -267,8 +269,8 @@ ROWS = [
             graph(
                 "Memory",
                 BYTES,
-                Query(f"sum by (pod) (container_memory_working_set_bytes{{{CONTAINERS}}})", "{{pod}}"),
-                Query(f"max(container_spec_memory_limit_bytes{{{CONTAINERS}}})", "limit"),
+                Query(f"sum by (pod) (container_memory_working_set_bytes{{{WHOLE_PODS}}})", "{{pod}}"),
+                Query(f"max(container_spec_memory_limit_bytes{{{WHOLE_PODS}}})", "limit"),
             ),
             graph(
                 "Network",
@@ -288,8 +290,8 @@ ROWS = [
             number(
                 "Throttled",
                 RATIO,
-                f"""sum(rate(container_cpu_cfs_throttled_periods_total{{{CONTAINERS}}}[_]))
-                / sum(rate(container_cpu_cfs_periods_total{{{CONTAINERS}}}[_]))""",
+                f"""sum(rate(container_cpu_cfs_throttled_periods_total{{{WHOLE_PODS}}}[_]))
+                / sum(rate(container_cpu_cfs_periods_total{{{WHOLE_PODS}}}[_]))""",
                 description="Share of the periods in which the limit of CPU was reached.",
                 first=GREEN,
                 steps=[(0.25, YELLOW), (0.5, RED)],
@@ -298,7 +300,7 @@ ROWS = [
             number(
                 "Killed for memory",
                 COUNT,
-                f"sum(increase(container_oom_events_total{{{CONTAINERS}}}[$__range]))",
+                f"sum(increase(container_oom_events_total{{{PODS}}}[$__range]))",
                 description="In the time that is chosen above.",
                 first=GREEN,
                 steps=[(1, RED)],
