@@ -31,7 +31,10 @@ LAST_LINES, LAST_CHARACTERS = 30, 500
 # How many stages of width 1 run side by side. Most wait more than they compute, even on two cores.
 ROOM = 3
 # Scenarios that take away what others look at, or look at what others take away: one at a time.
-SHARED = ("cert_manager", "ingress_common", "ingress_nginx", "prometheus", "redis", "smoke", "traefik")
+SHARED = (
+    *("blackbox_exporter", "cert_manager", "grafana", "ingress_common", "ingress_nginx", "logging", "otel_collector"),
+    *("prometheus", "redis", "smoke", "status_page", "tracing", "traefik"),
+)
 # Scenarios that take minutes: begun before the others, so that none of them is waited for at the end.
 LONG = ("postgres", "k3s", "minio")
 SITE = "tests/e2e/test_site.py"
