@@ -74,7 +74,9 @@ def test_an_alert_is_visible_until_it_is_over(client: Client, pods: Pods) -> Non
 
 
 def test_it_tells_whom_the_inventory_names(client: Client, inventory: Inventory) -> None:
-    names = [receiver["name"] for receiver in inventory.variable("alertmanager_receivers")]
+    given = inventory.variable("alertmanager_receivers")
+    # What an inventory leaves out is the role's default, which names nobody.
+    names = [receiver["name"] for receiver in given] if isinstance(given, list) else []
     status, found = client.call(call, url=f"{URL}/api/v2/receivers")
     assert (status, [receiver["name"] for receiver in found]) == (200, ["none", *names])
 
@@ -204,12 +206,14 @@ def test_a_dead_mans_switch_hears_the_watchdog_and_nothing_else(own: Installatio
 
 def test_what_follows_from_a_worse_alert_is_left_out(own: Installation, client: Client, pods: Pods) -> None:
     shop, till = (("shops", "shop"), ("shops", "till"))
-    named = [
+    down, failing, other = [
         alert(name, namespace=namespace, service=service)
         for name, (namespace, service) in (("ServiceDown", shop), ("HighErrorRate", shop), ("HighErrorRate", till))
     ]
-    post(own, client, *named)
+    # What is left out is decided while a message is made: here at once, and not after half a minute as on the platform.
+    post(own, client, down)
     assert pods.eventually(lambda: len(told(own, client, "/slack", "ServiceDown")), 1, seconds=30) == 1
+    post(own, client, failing, other)
     assert pods.eventually(lambda: len(told(own, client, "/slack", "HighErrorRate")), 1, seconds=30) == 1
     states = firing(client, own.url, "HighErrorRate")
     assert sorted(states) == ["active", "suppressed"]
