@@ -211,17 +211,16 @@ def strike(group: Sequence[Row], platform: Platform, receivers: told.Told) -> It
     arrived = told.messages(raw)
     for watch in watches:
         row = watch.row
-        others = {
-            message.labels["alertname"]
-            for message in arrived
-            if not any(message.about(other.alert, other.labels) for other in group)
-        }
+        others = [
+            message for message in arrived if not any(message.about(other.alert, other.labels) for other in group)
+        ]
         allowed = {name for other in group for name in other.companions}
         yield Outcome(
             row,
             watch.told - watch.began if watch.told else None,
             watch.over - watch.undone if watch.over else None,
             {"webhook": (bool(watch.told), bool(watch.over)), **told.told_by(raw, row.alert)},
-            sorted(others & allowed),
-            sorted(others - allowed),
+            sorted({message.name for message in others if message.name in allowed}),
+            # With what they are about: whose they are has to be found out.
+            sorted({message.subject for message in others if message.name not in allowed}),
         )

@@ -29,6 +29,17 @@ class Message:
     firing: bool
     labels: dict[str, str]
 
+    @property
+    def name(self) -> str:
+        return self.labels["alertname"]
+
+    @property
+    def subject(self) -> str:
+        """Its name and what it is about."""
+        places = ("namespace", "service", "job", "pod", "host", "instance")
+        about = " ".join(self.labels[label] for label in places if label in self.labels)
+        return f"{self.name} ({about})" if about else self.name
+
     def about(self, alert: str, labels: dict[str, str]) -> bool:
         return self.labels["alertname"] == alert and labels.items() <= self.labels.items()
 
