@@ -125,7 +125,7 @@ def dashboard() -> models.Dashboard:
                         "Network in",
                         BYTES_PER_SECOND,
                         Query(
-                            f"sum by (namespace) (rate(container_network_receive_bytes_total{{{SPACE}}}[_]))",
+                            f'sum by (namespace) (rate(container_network_receive_bytes_total{{{SPACE}, pod!=""}}[_]))',
                             "{{namespace}}",
                         ),
                     ),

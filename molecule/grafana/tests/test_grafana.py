@@ -178,6 +178,7 @@ def test_every_panel_shows_something(
         mine = addresses(queries, sources, source)
         assert mine or source == "alertmanager"
         asked |= mine
+    assert len(asked) == len(queries)
     assert len(asked) > 200
 
     def wrong() -> dict[str, str]:
