@@ -34,7 +34,7 @@ def dashboard() -> models.Dashboard:
             Row(
                 "CPU",
                 [
-                    graph("Used", RATIO, Query(f"node:cpu_used:ratio{{{NODE}}}", "{{node}}"), most=1),
+                    graph("CPU used", RATIO, Query(f"node:cpu_used:ratio{{{NODE}}}", "{{node}}"), most=1),
                     graph(
                         "By what it does",
                         RATIO,
@@ -57,7 +57,7 @@ def dashboard() -> models.Dashboard:
             Row(
                 "Memory",
                 [
-                    graph("Used", RATIO, Query(f"node:memory_used:ratio{{{NODE}}}", "{{node}}"), most=1),
+                    graph("Memory used", RATIO, Query(f"node:memory_used:ratio{{{NODE}}}", "{{node}}"), most=1),
                     graph(
                         "Available",
                         BYTES,
@@ -101,7 +101,7 @@ def dashboard() -> models.Dashboard:
                 "Disk",
                 [
                     graph(
-                        "Used",
+                        "Disk used",
                         RATIO,
                         Query(
                             f"""max by (node, mountpoint) (1 - node_filesystem_avail_bytes{{{NODE}}} /

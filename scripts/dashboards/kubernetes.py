@@ -125,7 +125,7 @@ def dashboard() -> models.Dashboard:
                         "Network in",
                         BYTES_PER_SECOND,
                         Query(
-                            f"sum by (namespace) (rate(container_network_receive_bytes_total{{{SPACE}}}[_]))",
+                            f'sum by (namespace) (rate(container_network_receive_bytes_total{{{SPACE}, pod!=""}}[_]))',
                             "{{namespace}}",
                         ),
                     ),
@@ -204,7 +204,7 @@ def dashboard() -> models.Dashboard:
                         "Kubelets: calls of the runtime that failed",
                         PER_SECOND,
                         Query(
-                            "sum by (node) (rate(kubelet_runtime_operations_errors_total[_]))",
+                            "sum by (node) (rate(kubelet_runtime_operations_errors_total[_])) or vector(0)",
                             "{{node}}",
                         ),
                     ),

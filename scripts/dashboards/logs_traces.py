@@ -79,7 +79,7 @@ def dashboard() -> models.Dashboard:
                         width=HALF,
                     ),
                     graph(
-                        "Lines",
+                        "Lines that arrive",
                         PER_SECOND,
                         Query("sum(rate(otelcol_receiver_accepted_log_records_total[_]))", "read"),
                         Query("sum(rate(otelcol_exporter_sent_log_records_total[_]))", "stored"),

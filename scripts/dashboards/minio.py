@@ -120,7 +120,7 @@ def dashboard() -> models.Dashboard:
                         description="Counted by the scanner, which takes its time.",
                     ),
                     graph(
-                        "Objects",
+                        "Objects and versions",
                         COUNT,
                         Query("max(minio_cluster_usage_object_total)", "objects"),
                         Query("max(minio_cluster_usage_version_total)", "versions"),

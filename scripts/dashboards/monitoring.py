@@ -69,7 +69,7 @@ def dashboard() -> models.Dashboard:
                         steps=[(1, GREEN)],
                         width=4,
                     ),
-                    number("Alerts that fire", COUNT, 'count(ALERTS{alertstate="firing"})', width=4),
+                    number("Alerts now", COUNT, 'count(ALERTS{alertstate="firing"})', width=4),
                     number(
                         "Silences",
                         COUNT,

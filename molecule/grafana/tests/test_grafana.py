@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import alert_table
 import grafana_dashboards
+import https_client
 import pytest
 import yaml
 from cluster_client import Client, Pods
@@ -101,11 +103,14 @@ def queries_of(boards: dict[str, dict[str, Any]]) -> list[Query]:
 
 
 @pytest.fixture(scope="module")
-def traffic() -> Iterator[None]:
+def traffic(inventory: Inventory, domain: str, trust: ssl.SSLContext) -> Iterator[None]:
     """Ask every service for something, as its users do, and wait until Prometheus has looked before and after."""
+    address = inventory.address(inventory.hosts("server")[0])
     for _ in range(2):
         run = playbook("playbooks/verify.yml")
         assert run.code == 0, run.output[-3000:]
+        for path in 20 * ["/api/data"]:
+            assert https_client.ask(address, f"demo.{domain}", path, trust).status == 200
         time.sleep(20)
     yield
 
@@ -173,6 +178,7 @@ def test_every_panel_shows_something(
         mine = addresses(queries, sources, source)
         assert mine or source == "alertmanager"
         asked |= mine
+    assert len(asked) == len(queries)
     assert len(asked) > 200
 
     def wrong() -> dict[str, str]:
