@@ -76,14 +76,14 @@ def spans(trace_id: str, client: Client, pods: Pods) -> list[dict[str, Any]]:
 
 
 def test_an_upload_is_one_trace_from_the_ingress_to_the_stores(spans: list[dict[str, Any]]) -> None:
-    assert {span["service"] for span in spans} == {"traefik", "api", "image"}
+    # The gateway asks for a new service token now and then.
+    assert {span["service"] for span in spans} - {"auth"} == {"traefik", "api", "image"}
     served = {(s["service"], s["name"]) for s in spans if s["tags"].get("span.kind") == "server"}
     assert {("api", "POST /api/v1/images"), ("image", "POST /upload")} <= served
     calls = [span["tags"] for span in spans if span["service"] == "image" and span["tags"].get("span.kind") == "client"]
     assert "postgresql" in {tags.get("db.system.name", tags.get("db.system")) for tags in calls}
-    assert ("PUT", "minio.infrastructure.svc") in {
-        (tags.get("http.request.method"), tags.get("server.address")) for tags in calls
-    }
+    put = [tags["url.full"] for tags in calls if tags.get("http.request.method") == "PUT"]
+    assert [url.rpartition("/")[0] for url in put] == ["https://minio.infrastructure.svc:9000/images/originals"]
 
 
 def test_no_span_of_it_is_missing(spans: list[dict[str, Any]]) -> None:
@@ -108,7 +108,7 @@ def test_its_lines_are_found_by_the_same_id(trace_id: str, telemetry: Telemetry,
         return {labels["service_name"] for labels, _ in found}
 
     wanted = {"traefik", "api", "image"}
-    assert pods.eventually(services, wanted) == wanted
+    assert pods.eventually(lambda: services() >= wanted, True), services()
 
 
 def test_both_are_confined(pods: Pods, hosts: dict[str, Any]) -> None:
