@@ -22,7 +22,8 @@ from scripts.dashboards.parts import (
     traces,
 )
 
-LINES = '{service_name=~"$service"}'
+# Loki refuses what would also match nothing at all, as `.*` does.
+LINES = '{service_name=~"$service", service_name!=""}'
 BAD = f'{LINES} | detected_level=~"error|fatal|critical"'
 
 

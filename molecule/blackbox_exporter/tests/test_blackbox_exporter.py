@@ -25,7 +25,8 @@ def probe(url: str, arguments: dict[str, str]) -> dict[str, float]:
 
     with urllib.request.urlopen(f"{url}/probe?{urllib.parse.urlencode(arguments)}", timeout=20) as answer:
         lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
-    return {line.split()[0]: float(line.split()[1]) for line in lines}
+    # The value is the last word: values of labels may have spaces.
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def series(url: str, expression: str) -> list[dict[str, object]]:
@@ -94,7 +95,8 @@ def test_prometheus_asks_for_all_services_and_all_names_at_all_nodes(
     health = 'probe_success{job="blackbox", probe="health"} == 1'
     assert pods.eventually(lambda: seen(("service", "namespace"), health), wanted) == wanted
     hosts = {one["ingress"].get("host", "") for one in definitions.values() if "ingress" in one}
-    names = [f"{host}.{domain}" if host else domain for host in hosts]
+    own = {"status", *(["grafana"] if inventory.variable("grafana_image") else [])}
+    names = [f"{host}.{domain}" if host else domain for host in hosts | own]
     nodes = [f"https://{inventory.address(host)}/" for host in inventory.hosts()]
     every = sorted((name, node) for name in names for node in nodes)
     public = 'probe_success{job="blackbox", probe="public"} == 1'

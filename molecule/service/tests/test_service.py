@@ -308,7 +308,7 @@ def test_alerts_come_and_go_with_their_file(folder: Folder, pods: Pods) -> None:
         "trial": {"series": {"hello_up": ["0", "1"]}},
     }
     path = folder.directory / "hello" / "alerts.yml"
-    path.write_text(yaml.safe_dump({"alerts": [alert]}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"dashboard": "service-hello", "alerts": [alert]}), encoding="utf-8")
     run = folder.apply()
     assert run.code == 0, run.output
     assert names() == ["hello-alerts"]
