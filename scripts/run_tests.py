@@ -32,8 +32,8 @@ LAST_LINES, LAST_CHARACTERS = 30, 500
 ROOM = 3
 # Scenarios that take away what others look at, or look at what others take away: one at a time.
 SHARED = (
-    *("blackbox_exporter", "cert_manager", "grafana", "ingress_common", "ingress_nginx", "logging", "otel_collector"),
-    *("prometheus", "redis", "smoke", "status_page", "tracing", "traefik"),
+    *("alertmanager", "blackbox_exporter", "cert_manager", "grafana", "ingress_common", "ingress_nginx", "logging"),
+    *("otel_collector", "prometheus", "redis", "smoke", "status_page", "tracing", "traefik"),
 )
 # Scenarios that take minutes: begun before the others, so that none of them is waited for at the end.
 LONG = ("postgres", "k3s", "minio")
