@@ -30,11 +30,14 @@ RESULTS = ROOT / ".cache" / "test-results"
 LAST_LINES, LAST_CHARACTERS = 30, 500
 # How many stages of width 1 run side by side. Most wait more than they compute, even on two cores.
 ROOM = 3
-# Scenarios that take away what others look at, or look at what others take away: one at a time.
-SHARED = (
-    *("alertmanager", "blackbox_exporter", "cert_manager", "grafana", "ingress_common", "ingress_nginx", "logging"),
-    *("otel_collector", "prometheus", "redis", "smoke", "status_page", "tracing", "traefik"),
-)
+# Scenarios that take away what others look at, or look at what others take away: of each kind one at a time.
+TURNS = {
+    "ingress": (
+        *("blackbox_exporter", "cert_manager", "grafana", "ingress_common", "ingress_nginx", "otel_collector"),
+        *("prometheus", "smoke", "status_page", "tracing", "traefik"),
+    ),
+    "monitoring": ("alertmanager", "grafana", "logging", "otel_collector", "prometheus", "redis", "tracing"),
+}
 # Scenarios that take minutes: begun before the others, so that none of them is waited for at the end.
 LONG = ("postgres", "k3s", "minio")
 SITE = "tests/e2e/test_site.py"
@@ -50,7 +53,7 @@ class Stage:
     needs: tuple[str, ...] = ()  # stages that have to have passed
     after: tuple[str, ...] = ()  # stages that have to have ended, however
     width: int = 1  # how much of ROOM it takes: all of it runs alone
-    turn: str = ""  # of those with the same one, one runs at a time
+    turns: tuple[str, ...] = ()  # of those that share one, one runs at a time
 
 
 def pytest(name: str, *arguments: str, **more: Any) -> Stage:
@@ -76,13 +79,15 @@ def molecule(name: str) -> Stage:
     if "playbooks:" not in definition and "test_sequence:" not in definition:
         # `up` has just applied its role to the lab; that once more would change nothing, `site` shows for all roles.
         command = ["env", "SLIPWAY_TEST_SEQUENCE=[verify]", *command]
-    return Stage(f"molecule-{name}", command, full=True, needs=("up",), turn="platform" if name in SHARED else "")
+    turns = tuple(turn for turn, names in TURNS.items() if name in names)
+    return Stage(f"molecule-{name}", command, full=True, needs=("up",), turns=turns)
 
 
 def stages(wanted: str = "all") -> list[Stage]:
     """Return the stages of `fast` or `all`: from fast to slow where nothing else decides."""
     # Fails below the branch coverage that pyproject.toml wants. Counting costs a third more time.
     coverage = ["--cov"] if wanted == "all" else []
+    beside = ("-m", "not alone", f"--ignore={SITE}")
     scenarios = {name: molecule(name) for name in [*LONG, *molecule_scenarios()]}
     every = [
         # In `all` the lab is made meanwhile, by two processes at a time.
@@ -99,13 +104,11 @@ def stages(wanted: str = "all") -> list[Stage]:
         pytest("services-slow", "services", "-m", "slow", full=True, needs=("minio",), after=("up",), width=2),
         *[scenarios[name] for name in LONG],
         # A second run changes nothing, whatever the role.
-        pytest("site", SITE, full=True, needs=("up",), turn="platform"),
+        pytest("site", SITE, full=True, needs=("up",), turns=(*TURNS,)),
         pytest("web", "tests/web", full=True, needs=("minio",), after=("up",)),
         pytest("preflight-lab", "tests/preflight", "-m", "lab", full=True, needs=("up",)),
         *[stage for name, stage in scenarios.items() if name not in LONG],
-        pytest(
-            "end-to-end", "tests/e2e", "-m", "not alone", f"--ignore={SITE}", full=True, needs=("up",), turn="platform"
-        ),
+        pytest("end-to-end", "tests/e2e", *beside, full=True, needs=("up",), turns=(*TURNS,)),
     ]
     chosen = [stage for stage in every if wanted == "all" or not stage.full]
     # Restarts hosts and kills what others stand on: nobody else may be at work.
@@ -178,10 +181,10 @@ class Run:
 
     def _startable(self) -> Stage | None:
         room = ROOM - sum(stage.width for stage in self._running)
-        turns = {stage.turn for stage in self._running if stage.turn}
+        turns = {turn for stage in self._running for turn in stage.turns}
         for stage in self._waiting:
             ready = all(name in self._ended for name in (*stage.needs, *stage.after) if name in self._names)
-            if ready and stage.turn not in turns:
+            if ready and turns.isdisjoint(stage.turns):
                 # What is wide would wait for ever if what is narrow went past it.
                 return stage if stage.width <= room else None
         return None

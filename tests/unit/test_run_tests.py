@@ -69,7 +69,9 @@ def alone(log: Path, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "how", [{"turn": "platform"}, {"width": run_tests.ROOM}, {"width": run_tests.ROOM // 2 + 1}], ids=str
+    "how",
+    [{"turns": ("ingress", "monitoring")}, {"width": run_tests.ROOM}, {"width": run_tests.ROOM // 2 + 1}],
+    ids=str,
 )
 def test_what_would_disturb_each_other_comes_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: dict[str, Any]
@@ -83,8 +85,8 @@ def test_what_would_disturb_each_other_comes_one_after_the_other(
 def test_what_waits_for_its_turn_keeps_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     stages = [
-        Stage("first", touch_and_wait_for(one, two), turn="platform"),
-        Stage("second", PASS, turn="platform"),
+        Stage("first", touch_and_wait_for(one, two), turns=("ingress",)),
+        Stage("second", PASS, turns=("ingress",)),
         Stage("other", touch_and_wait_for(two, one)),
     ]
     assert run(monkeypatch, tmp_path, *stages) == 0
@@ -169,7 +171,8 @@ def scenarios() -> dict[str, Stage]:
 def test_every_scenario_has_its_stage_on_the_lab() -> None:
     assert sorted(scenarios()) == run_tests.molecule_scenarios()
     assert all(stage.needs == ("up",) for stage in scenarios().values())
-    assert {name for name, stage in scenarios().items() if stage.turn} == set(run_tests.SHARED)
+    taking_turns = {name for name, stage in scenarios().items() if stage.turns}
+    assert taking_turns == {name for names in run_tests.TURNS.values() for name in names}
     # Those with plays of their own, and hosts or namespaces to apply them to, apply them.
     own = {name for name, stage in scenarios().items() if stage.command[0] == "molecule"}
     assert own == {"k3s", "kube_apply", "node"}
