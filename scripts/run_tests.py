@@ -38,8 +38,9 @@ TURNS = {
     ),
     "monitoring": ("alertmanager", "grafana", "logging", "otel_collector", "prometheus", "redis", "tracing"),
 }
-# Scenarios that take minutes: begun before the others, so that none of them is waited for at the end.
-LONG = ("postgres", "k3s", "minio")
+# Scenarios that take minutes: begun before the others, so that none of them is waited for at the end. Prometheus' also
+# wants that nothing fires, and others make alerts that last for a while.
+LONG = ("postgres", "k3s", "prometheus", "minio")
 SITE = "tests/e2e/test_site.py"
 
 
