@@ -78,6 +78,24 @@ class Pods:
         finally:
             shell.sock.shutdown()
 
+    def may(
+        self, account: str, verb: str, resource: str, namespace: str = "", *, group: str = "", name: str = ""
+    ) -> bool:
+        """Return whether an account (`namespace:name`) may do something with a resource, such as `pods` or `pods/exec`,
+        or with the one of a name; without a namespace, with those of all."""
+        kind, _, part = resource.partition("/")
+        what = {
+            "verb": verb,
+            "group": group,
+            "resource": kind,
+            "subresource": part,
+            "namespace": namespace,
+            "name": name,
+        }
+        review = {"spec": {"user": f"system:serviceaccount:{account}", "resourceAttributes": what}}
+        reviews: Any = kubernetes.client.AuthorizationV1Api(self.api)
+        return bool(reviews.create_subject_access_review(review).status.allowed)
+
     def names(self, namespace: str, selector: str) -> list[str]:
         """Return the names of the running pods of a selector; a check of no pod proves nothing."""
         found = self.core.list_namespaced_pod(namespace, label_selector=selector).items

@@ -4,6 +4,7 @@ scenario says that it works: its image can be neither built nor downloaded where
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import kubernetes
@@ -134,15 +135,8 @@ def test_it_is_admitted_and_its_pods_wait_for_the_host_ports(installed: Run, pod
     assert {pod.spec.priority for pod in found} == {1000000}
 
 
-def allowed(pods: Pods, verb: str, group: str, resource: str, namespace: str = "") -> bool:
-    """Ask the API server what the controller's account may do."""
-    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-    review = {"spec": {"user": f"system:serviceaccount:{OWN}:ingress-nginx", "resourceAttributes": attributes}}
-    authorization: Any = kubernetes.client.AuthorizationV1Api(pods.api)
-    return bool(authorization.create_subject_access_review(review).status.allowed)
-
-
 def test_it_may_do_what_it_has_to_and_no_more(installed: Run, pods: Pods) -> None:
+    may = partial(pods.may, f"{OWN}:ingress-nginx")
     for group, resource in (
         ("", "services"),
         ("", "configmaps"),
@@ -152,16 +146,16 @@ def test_it_may_do_what_it_has_to_and_no_more(installed: Run, pods: Pods) -> Non
         ("networking.k8s.io", "ingresses"),
         ("networking.k8s.io", "ingressclasses"),
     ):
-        assert allowed(pods, "list", group, resource), resource
-        assert allowed(pods, "watch", group, resource), resource
-        assert not [v for v in ("create", "update", "patch", "delete") if allowed(pods, v, group, resource)], resource
-    assert allowed(pods, "get", "", "pods", OWN)
-    assert allowed(pods, "create", "", "events", "sre-app")
-    assert not allowed(pods, "create", "", "events", "auth")
-    assert not allowed(pods, "get", "", "pods", "auth")
-    assert not allowed(pods, "create", "", "pods", OWN)
-    assert not allowed(pods, "get", "", "nodes")
-    assert not allowed(pods, "create", "", "pods/exec", OWN)
+        assert may("list", resource, group=group), resource
+        assert may("watch", resource, group=group), resource
+        assert not [v for v in ("create", "update", "patch", "delete") if may(v, resource, group=group)], resource
+    assert may("get", "pods", OWN)
+    assert may("create", "events", "sre-app")
+    assert not may("create", "events", "auth")
+    assert not may("get", "pods", "auth")
+    assert not may("create", "pods", OWN)
+    assert not may("get", "nodes")
+    assert not may("create", "pods/exec", OWN)
 
 
 def test_nothing_of_it_is_left_where_traefik_serves(cluster: Any) -> None:
