@@ -29,7 +29,6 @@ AIM_SECONDS = 60
 # Machines are busy, too: a deadline that is missed is a failed drill, an aim that is missed is one in the table.
 PATIENCE = 3
 QUIET_SECONDS = 900
-PROMETHEUS = "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1"
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def plan(faults: Sequence[str]) -> list[list[Row]]:
 
 def firing(cluster: Cluster) -> list[str]:
     """Names of the alerts that fire, without the one that always does."""
-    alerts = cluster.get(f"{PROMETHEUS}/alerts")["data"]["alerts"]
+    alerts = cluster.proxied("monitoring", "prometheus", 9090, "/api/v1/alerts")["data"]["alerts"]
     names = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
     return sorted(names - {"Watchdog"})
 
