@@ -5,21 +5,19 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
+    BACKUP_AGE,
     COUNT,
     DURATION,
-    GREEN,
     HALF,
     PER_SECOND,
-    RED,
-    YELLOW,
+    SINCE_BACKUP,
+    SINCE_VERIFIED_BACKUP,
     Query,
     Row,
     board,
     graph,
     number,
 )
-
-DUE = [(26 * 3600.0, YELLOW), (50 * 3600.0, RED)]
 
 
 def dashboard() -> models.Dashboard:
@@ -35,26 +33,24 @@ def dashboard() -> models.Dashboard:
                     number(
                         "Since the last backup",
                         DURATION,
-                        "time() - max(backup_last_completed_timestamp > 0)",
+                        SINCE_BACKUP,
                         description="Nothing to see: there never was one.",
-                        first=GREEN,
-                        steps=DUE,
+                        colours=BACKUP_AGE,
                         width=HALF,
                     ),
                     number(
                         "Since the last verified backup",
                         DURATION,
-                        "time() - max(backup_last_verified_timestamp > 0)",
+                        SINCE_VERIFIED_BACKUP,
                         description="Until when everything was restored and found to be right. Nothing to see: never.",
-                        first=GREEN,
-                        steps=DUE,
+                        colours=BACKUP_AGE,
                         width=HALF,
                     ),
                     graph(
                         "Age",
                         DURATION,
-                        Query("time() - max(backup_last_completed_timestamp > 0)", "made"),
-                        Query("time() - max(backup_last_verified_timestamp > 0)", "verified"),
+                        Query(SINCE_BACKUP, "made"),
+                        Query(SINCE_VERIFIED_BACKUP, "verified"),
                     ),
                     graph(
                         "Pieces of the log sent",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
+    CERTIFICATE_LEFT,
     COUNT,
     DURATION,
+    FIRST_CERTIFICATE_ENDS,
     GREEN,
     HALF,
+    NONE_IS_WELL,
     PER_SECOND,
     RED,
-    YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -36,17 +39,15 @@ def dashboard() -> models.Dashboard:
                     number(
                         "Until the first one ends",
                         DURATION,
-                        "min(certmanager_certificate_expiration_timestamp_seconds) - time()",
-                        first=RED,
-                        steps=[(7 * 86400, YELLOW), (21 * 86400, GREEN)],
+                        FIRST_CERTIFICATE_ENDS,
+                        colours=CERTIFICATE_LEFT,
                         width=8,
                     ),
                     number(
                         "Not ready",
                         COUNT,
                         """count(certmanager_certificate_ready_status{condition="True"} == 0) or vector(0)""",
-                        first=GREEN,
-                        steps=[(1, RED)],
+                        colours=NONE_IS_WELL,
                         width=8,
                     ),
                     number(
@@ -54,8 +55,7 @@ def dashboard() -> models.Dashboard:
                         COUNT,
                         'count(up{job=~"cert-manager.*"} == 1) or vector(0)',
                         description="Controller, cainjector and webhook.",
-                        first=RED,
-                        steps=[(3, GREEN)],
+                        colours=Colours(RED, [(3, GREEN)]),
                         width=8,
                     ),
                 ],

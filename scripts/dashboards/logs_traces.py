@@ -6,10 +6,9 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
     COUNT,
-    GREEN,
     HALF,
     PER_SECOND,
-    RED,
+    SOME_ARE_WELL,
     Query,
     Row,
     board,
@@ -67,16 +66,14 @@ def dashboard() -> models.Dashboard:
                         COUNT,
                         'count(up{job="otel-collector"} == 1) or vector(0)',
                         description="One on each node.",
-                        first=RED,
-                        steps=[(1, GREEN)],
+                        colours=SOME_ARE_WELL,
                         width=HALF,
                     ),
                     number(
                         "Loki and Jaeger answer",
                         COUNT,
                         'count(up{job=~"loki|jaeger"} == 1) or vector(0)',
-                        first=RED,
-                        steps=[(1, GREEN)],
+                        colours=SOME_ARE_WELL,
                         width=HALF,
                     ),
                     graph(

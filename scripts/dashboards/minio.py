@@ -10,12 +10,15 @@ from scripts.dashboards.parts import (
     COUNT,
     GREEN,
     HALF,
+    NONE_IS_WELL,
     PER_SECOND,
     RATIO,
     RED,
     REQUESTS,
     SECONDS,
+    SOME_ARE_WELL,
     YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -34,15 +37,12 @@ def dashboard() -> models.Dashboard:
             Row(
                 "Now",
                 [
-                    number(
-                        "Members that answer", COUNT, 'sum(up{job="minio"})', first=RED, steps=[(1, GREEN)], width=4
-                    ),
+                    number("Members that answer", COUNT, 'sum(up{job="minio"})', colours=SOME_ARE_WELL, width=4),
                     number(
                         "Drives away",
                         COUNT,
                         "max(minio_cluster_drive_offline_total)",
-                        first=GREEN,
-                        steps=[(1, RED)],
+                        colours=NONE_IS_WELL,
                         width=4,
                     ),
                     number(
@@ -50,8 +50,7 @@ def dashboard() -> models.Dashboard:
                         RATIO,
                         """1 - max(minio_cluster_capacity_usable_free_bytes)
                         / max(minio_cluster_capacity_usable_total_bytes)""",
-                        first=GREEN,
-                        steps=[(0.8, YELLOW), (0.9, RED)],
+                        colours=Colours(GREEN, [(0.8, YELLOW), (0.9, RED)]),
                         width=4,
                     ),
                     number("Objects", COUNT, "max(minio_cluster_usage_object_total)", width=4),

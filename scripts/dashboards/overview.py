@@ -5,17 +5,23 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
+    BACKUP_AGE,
+    CERTIFICATE_LEFT,
     COUNT,
     DURATION,
+    FIRING,
+    FIRST_CERTIFICATE_ENDS,
     GREEN,
     HALF,
+    NONE_IS_WELL,
     RATIO,
-    RED,
     REQUESTS,
     SECONDS,
+    SINCE_VERIFIED_BACKUP,
     USERS,
     WHOLE,
     YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -23,8 +29,6 @@ from scripts.dashboards.parts import (
     listing,
     number,
 )
-
-FIRING = 'ALERTS{alertstate="firing", severity!="none"}'
 
 
 def dashboard() -> models.Dashboard:
@@ -42,8 +46,7 @@ def dashboard() -> models.Dashboard:
                         COUNT,
                         "count(service:slo_availability:ratio unless on (namespace, service) (up == 1)) or vector(0)",
                         description="Enabled, and no pod of them answers.",
-                        first=GREEN,
-                        steps=[(1, RED)],
+                        colours=NONE_IS_WELL,
                         width=4,
                     ),
                     number(
@@ -51,8 +54,7 @@ def dashboard() -> models.Dashboard:
                         COUNT,
                         f"count({FIRING}) or vector(0)",
                         description="That fire now, the dead man's switch aside.",
-                        first=GREEN,
-                        steps=[(1, RED)],
+                        colours=NONE_IS_WELL,
                         width=4,
                     ),
                     number(
@@ -66,25 +68,22 @@ def dashboard() -> models.Dashboard:
                         "Targets that do not answer",
                         COUNT,
                         "count(up == 0) or vector(0)",
-                        first=GREEN,
-                        steps=[(1, YELLOW)],
+                        colours=Colours(GREEN, [(1, YELLOW)]),
                         width=4,
                     ),
                     number(
                         "Since the last verified backup",
                         DURATION,
-                        "time() - max(backup_last_verified_timestamp > 0)",
+                        SINCE_VERIFIED_BACKUP,
                         description="Until when everything was restored and found to be right.",
-                        first=GREEN,
-                        steps=[(26 * 3600, YELLOW), (50 * 3600, RED)],
+                        colours=BACKUP_AGE,
                         width=4,
                     ),
                     number(
                         "Until the first certificate ends",
                         DURATION,
-                        "min(certmanager_certificate_expiration_timestamp_seconds) - time()",
-                        first=RED,
-                        steps=[(7 * 86400, YELLOW), (21 * 86400, GREEN)],
+                        FIRST_CERTIFICATE_ENDS,
+                        colours=CERTIFICATE_LEFT,
                         width=4,
                     ),
                 ],

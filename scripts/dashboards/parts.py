@@ -26,12 +26,33 @@ LOKI = models.DataSourceRef(type_val="loki", uid="loki")
 JAEGER = models.DataSourceRef(type_val="jaeger", uid="jaeger")
 # Probes are not users.
 USERS = 'route!~"/health.*|/metrics"'
+# Not Watchdog, which fires always: its severity is none.
+FIRING = 'ALERTS{alertstate="firing", severity!="none"}'
+# What several panels show.
+FIRST_CERTIFICATE_ENDS = "min(certmanager_certificate_expiration_timestamp_seconds) - time()"
+SINCE_BACKUP = "time() - max(backup_last_completed_timestamp > 0)"
+SINCE_VERIFIED_BACKUP = "time() - max(backup_last_verified_timestamp > 0)"
 
 # Three beside each other; four; all of it.
 THIRD, QUARTER, HALF, WHOLE = 8, 6, 12, 24
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 
 Panel = Builder[models.Panel]
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The colour of a value, and from which values on it has another."""
+
+    first: str = BLUE
+    steps: Sequence[tuple[float, str]] = ()
+
+
+NONE_IS_WELL, SOME_ARE_WELL = Colours(GREEN, [(1, RED)]), Colours(RED, [(1, GREEN)])
+# About when the alerts of certificates and backups come.
+CERTIFICATE_LEFT = Colours(RED, [(7 * 86400, YELLOW), (21 * 86400, GREEN)])
+BACKUP_AGE = Colours(GREEN, [(26 * 3600, YELLOW), (50 * 3600, RED)])
+BUDGET_LEFT = Colours(RED, [(0, YELLOW), (0.25, GREEN)])
 
 
 @dataclass(frozen=True)
@@ -52,24 +73,8 @@ def graph(
     most: float | None = None,
 ) -> Panel:
     """Return lines over time, one for each series; `most` is where the axis ends."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .unit(unit)
-        .datasource(PROMETHEUS)
-        .height(8)
-        .span(width)
-        .min(0)
-        .line_width(1)
-        .fill_opacity(40 if stacked else 10)
-        .show_points(common.VisibilityMode.NEVER)
-        .legend(legend())
-        .tooltip(tooltip())
-    )
-    if stacked:
-        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
-    if description:
-        panel.description(description)
+    panel = _timeseries(title, unit, PROMETHEUS, description, width, stacked)
+    panel.line_width(1).show_points(common.VisibilityMode.NEVER)
     if most is not None:
         panel.max(most)
     for letter, query in zip("ABCDEFGH", queries, strict=False):
@@ -84,12 +89,11 @@ def number(
     *,
     description: str = "",
     legend: str = "",
-    steps: Sequence[tuple[float, str]] = (),
-    first: str = BLUE,
+    colours: Colours = Colours(),
     width: int = QUARTER,
     decimals: int | None = None,
 ) -> Panel:
-    """Return the value of now; from each of `steps` on it has another colour."""
+    """Return the value of now."""
     panel = (
         stat.Panel()
         .title(title)
@@ -102,7 +106,7 @@ def number(
         .text_mode(common.BigValueTextMode.AUTO)
         .orientation(common.VizOrientation.AUTO)
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
-        .thresholds(thresholds(first, steps))
+        .thresholds(thresholds(colours))
         .with_target(_now("A", Query(expression, legend)))
     )
     if description:
@@ -164,21 +168,7 @@ def lines(title: str, expression: str, *, description: str, width: int = WHOLE) 
 
 def log_graph(title: str, unit: str, *queries: Query, description: str = "", width: int = HALF) -> Panel:
     """Return lines over time that Loki counts."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .unit(unit)
-        .datasource(LOKI)
-        .height(8)
-        .span(width)
-        .min(0)
-        .fill_opacity(40)
-        .legend(legend())
-        .tooltip(tooltip())
-        .stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
-    )
-    if description:
-        panel.description(description)
+    panel = _timeseries(title, unit, LOKI, description, width, stacked=True)
     for letter, query in zip("ABCDEFGH", queries, strict=False):
         target = loki.Dataquery().ref_id(letter).datasource(LOKI).expr(query.expression).query_type("range")
         panel.with_target(target.legend_format(query.legend) if query.legend else target)
@@ -219,6 +209,26 @@ def traces(title: str, service: str, *, description: str, width: int = WHOLE, **
     )
 
 
+def _timeseries(
+    title: str, unit: str, source: models.DataSourceRef, description: str, width: int, stacked: bool
+) -> timeseries.Panel:
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .unit(unit)
+        .datasource(source)
+        .height(8)
+        .span(width)
+        .min(0)
+        .fill_opacity(40 if stacked else 10)
+        .legend(legend())
+        .tooltip(tooltip())
+    )
+    if stacked:
+        panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
+    return panel.description(description) if description else panel
+
+
 def promql(expression: str) -> str:
     """Return an expression on one line, its windows filled in."""
     return " ".join(expression.split()).replace("( ", "(").replace("[_", "[$__rate_interval")
@@ -240,10 +250,10 @@ def tooltip() -> common_builders.VizTooltipOptions:
     return common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
 
 
-def thresholds(first: str, steps: Sequence[tuple[float, str]]) -> builders.ThresholdsConfig:
+def thresholds(colours: Colours) -> builders.ThresholdsConfig:
     """Return colours by value."""
-    listed = [models.Threshold(value=None, color=first)]
-    listed += [models.Threshold(value=value, color=color) for value, color in steps]
+    listed = [models.Threshold(value=None, color=colours.first)]
+    listed += [models.Threshold(value=value, color=color) for value, color in colours.steps]
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(listed)
 
 
@@ -303,7 +313,7 @@ def board(
             .enable(True)
             .hide(False)
             .icon_color(RED)
-            .expr('ALERTS{alertstate="firing", severity!="none"}')
+            .expr(FIRING)
         )
         .link(
             builders.DashboardLink("Dashboards")

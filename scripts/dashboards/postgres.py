@@ -11,12 +11,15 @@ from scripts.dashboards.parts import (
     DURATION,
     GREEN,
     HALF,
+    NONE_IS_WELL,
     PER_SECOND,
     QUARTER,
     RATIO,
     RED,
     SECONDS,
+    SOME_ARE_WELL,
     YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -40,14 +43,13 @@ def dashboard() -> models.Dashboard:
             Row(
                 "Members",
                 [
-                    number("Members that answer", COUNT, "sum(pg_up)", first=RED, steps=[(1, GREEN)]),
+                    number("Members that answer", COUNT, "sum(pg_up)", colours=SOME_ARE_WELL),
                     number(
                         "Primaries",
                         COUNT,
                         "count(pg_replication_is_replica == 0) or vector(0)",
                         description="One, always.",
-                        first=RED,
-                        steps=[(1, GREEN), (2, RED)],
+                        colours=Colours(RED, [(1, GREEN), (2, RED)]),
                     ),
                     number(
                         "Standbys missing",
@@ -55,15 +57,13 @@ def dashboard() -> models.Dashboard:
                         """max(monitoring:expected_standbys:count)
                         - (count(pg_replication_is_replica == 1) or vector(0))""",
                         description="Of those that are declared.",
-                        first=GREEN,
-                        steps=[(1, RED)],
+                        colours=NONE_IS_WELL,
                     ),
                     number(
                         "Furthest behind",
                         SECONDS,
                         "max(pg_replication_lag_seconds and pg_replication_is_replica == 1) or vector(0)",
-                        first=GREEN,
-                        steps=[(5, YELLOW), (30, RED)],
+                        colours=Colours(GREEN, [(5, YELLOW), (30, RED)]),
                     ),
                     graph(
                         "Behind the primary",

@@ -15,7 +15,9 @@ from scripts.dashboards.parts import (
     RATIO,
     RED,
     SECONDS,
+    SOME_ARE_WELL,
     YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -34,14 +36,13 @@ def dashboard() -> models.Dashboard:
             Row(
                 "Now",
                 [
-                    number("Up", COUNT, "min(redis_up)", first=RED, steps=[(1, GREEN)]),
+                    number("Up", COUNT, "min(redis_up)", colours=SOME_ARE_WELL),
                     number(
                         "Memory used",
                         RATIO,
                         "max(redis_memory_used_bytes / (redis_memory_max_bytes > 0))",
                         description="Of what it may use before it removes the oldest keys.",
-                        first=GREEN,
-                        steps=[(0.8, YELLOW), (0.95, RED)],
+                        colours=Colours(GREEN, [(0.8, YELLOW), (0.95, RED)]),
                     ),
                     number("Keys", COUNT, "sum(redis_db_keys)"),
                     number("Runs since", DURATION, "max(redis_uptime_in_seconds)"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
+    BUDGET_LEFT,
     BYTES,
     BYTES_PER_SECOND,
     CORES,
@@ -15,6 +16,7 @@ from scripts.dashboards.parts import (
     DURATION,
     GREEN,
     HALF,
+    NONE_IS_WELL,
     NUMBER,
     PER_SECOND,
     QUARTER,
@@ -22,9 +24,11 @@ from scripts.dashboards.parts import (
     RED,
     REQUESTS,
     SECONDS,
+    SOME_ARE_WELL,
     USERS,
     WHOLE,
     YELLOW,
+    Colours,
     Query,
     Row,
     board,
@@ -76,8 +80,7 @@ ROWS = [
                 COUNT,
                 f"count(up{{{SERVICE}}} == 1) or vector(0)",
                 description="Pods that answer Prometheus.",
-                first=RED,
-                steps=[(1, GREEN)],
+                colours=SOME_ARE_WELL,
                 width=HALF,
             ),
             number(
@@ -146,8 +149,7 @@ ROWS = [
                 / avg_over_time(service:http_requests:rate5m{{{SERVICE}}}[30d])
                 / (1 - service:slo_availability:ratio{{{SERVICE}}})""",
                 description="Of 30 days, or of as long as Prometheus keeps its samples.",
-                first=RED,
-                steps=[(0, YELLOW), (0.25, GREEN)],
+                colours=BUDGET_LEFT,
                 width=HALF,
             ),
             number(
@@ -283,8 +285,7 @@ ROWS = [
                 COUNT,
                 f"sum(changes(container_start_time_seconds{{{CONTAINERS}}}[$__range]))",
                 description="Of pods that are still there; 0 is calm.",
-                first=GREEN,
-                steps=[(1, YELLOW), (3, RED)],
+                colours=Colours(GREEN, [(1, YELLOW), (3, RED)]),
                 width=QUARTER,
             ),
             number(
@@ -293,8 +294,7 @@ ROWS = [
                 f"""sum(rate(container_cpu_cfs_throttled_periods_total{{{WHOLE_PODS}}}[_]))
                 / sum(rate(container_cpu_cfs_periods_total{{{WHOLE_PODS}}}[_]))""",
                 description="Share of the periods in which the limit of CPU was reached.",
-                first=GREEN,
-                steps=[(0.25, YELLOW), (0.5, RED)],
+                colours=Colours(GREEN, [(0.25, YELLOW), (0.5, RED)]),
                 width=QUARTER,
             ),
             number(
@@ -302,8 +302,7 @@ ROWS = [
                 COUNT,
                 f"sum(increase(container_oom_events_total{{{PODS}}}[$__range]))",
                 description="In the time that is chosen above.",
-                first=GREEN,
-                steps=[(1, RED)],
+                colours=NONE_IS_WELL,
                 width=QUARTER,
                 decimals=0,
             ),
@@ -312,8 +311,7 @@ ROWS = [
                 NUMBER,
                 f"min(up{{{SERVICE}}})",
                 description="1 if every pod answers Prometheus.",
-                first=RED,
-                steps=[(1, GREEN)],
+                colours=SOME_ARE_WELL,
                 width=QUARTER,
             ),
         ],

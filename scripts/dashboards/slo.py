@@ -5,16 +5,14 @@ from __future__ import annotations
 from grafana_foundation_sdk.models import dashboard as models
 
 from scripts.dashboards.parts import (
+    BUDGET_LEFT,
     COUNT,
-    GREEN,
     HALF,
     NUMBER,
     RATIO,
-    RED,
     SECONDS,
     USERS,
     WHOLE,
-    YELLOW,
     Query,
     Row,
     board,
@@ -46,8 +44,7 @@ def dashboard() -> models.Dashboard:
                         / on (namespace, service) {ALLOWED}""",
                         description="Of 30 days, or of as long as Prometheus keeps its samples.",
                         legend="{{service}}",
-                        first=RED,
-                        steps=[(0, YELLOW), (0.25, GREEN)],
+                        colours=BUDGET_LEFT,
                         width=HALF,
                     ),
                     number(
